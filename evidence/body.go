@@ -1,0 +1,235 @@
+package evidence
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// SplitBody separates a body into its JSON object and the exact bytes that
+// follow it after a newline (nil if none). The results alias body.
+func SplitBody(body []byte) (meta, raw []byte) {
+	i := bytes.IndexByte(body, '\n')
+	if i < 0 {
+		return body, nil
+	}
+	return body[:i], body[i+1:]
+}
+
+// DecodeBody unmarshals the JSON object of a body into one of the body types.
+func DecodeBody(body []byte, into any) error {
+	meta, _ := SplitBody(body)
+	if err := json.Unmarshal(meta, into); err != nil {
+		return fmt.Errorf("entry body: %w", err)
+	}
+	return nil
+}
+
+// Boot is the body of a boot entry.
+type Boot struct {
+	BootID     string `json:"boot_id"`
+	Version    string `json:"version"`
+	BinarySHA  string `json:"binary_sha256,omitempty"`
+	Origin     string `json:"origin"`
+	Sync       string `json:"sync"` // "always" or "insecure_interval"
+	HeartbeatS int    `json:"heartbeat_seconds"`
+	// Head is the last checkpoint before this start, as signed; empty for a new book.
+	Head string `json:"previous_head,omitempty"`
+	// Recovered says what recovery cut or closed; nil after an orderly stop.
+	Recovered *Recovered `json:"recovered,omitempty"`
+}
+
+// Recovered is what the start had to mend after a crash.
+type Recovered struct {
+	CutBytes     int64  `json:"cut_bytes"`
+	CutEntries   uint64 `json:"cut_entries_seen"`
+	OpenIntents  int    `json:"open_intents"`
+	OpenSessions int    `json:"open_sessions"`
+	Detail       string `json:"detail,omitempty"`
+}
+
+// Stop is the body of a stop entry.
+type Stop struct {
+	BootID string `json:"boot_id"`
+	Cause  string `json:"cause"`
+}
+
+// Heartbeat is the body of a heartbeat entry.
+type Heartbeat struct {
+	BootID        string `json:"boot_id"`
+	OpenSessions  int    `json:"open_sessions"`
+	OpenExchanges int    `json:"open_exchanges"`
+	Exchanges     uint64 `json:"exchanges"` // begun since the boot
+	Refused       uint64 `json:"refused"`   // log-ins refused since the boot
+	FreeBytes     uint64 `json:"free_bytes"`
+}
+
+// Config is the body of a config entry: the whole text in force, secrets being
+// references only.
+type Config struct {
+	SHA256 string            `json:"sha256"`
+	Files  map[string]string `json:"files"` // name to text
+	Cause  string            `json:"cause"` // "start" or "reload"
+}
+
+// Key is the body of a key entry: the public keys in force.
+type Key struct {
+	Log     string `json:"log"`     // signed-note verifier key of checkpoints
+	Package string `json:"package"` // PEM public key (ECDSA P-256) of packages
+	SSH     string `json:"ssh"`     // the same key in authorized_keys form
+}
+
+// Admin is the body of an admin entry.
+type Admin struct {
+	Action string `json:"action"` // such as "query", "session-show", "export", "session-end"
+	Who    string `json:"who"`    // operating-system user, or identity
+	How    string `json:"how"`    // "socket" or "offline"
+	PID    int    `json:"pid,omitempty"`
+	UID    int    `json:"uid"`
+	Detail any    `json:"detail,omitempty"`
+}
+
+// Gate is the body of a gate entry.
+type Gate struct {
+	Event  string `json:"event"` // "low-disk", "reopened", "closed"
+	Detail string `json:"detail,omitempty"`
+}
+
+// Principal is the body of a principal entry and part of a session's.
+type Principal struct {
+	ActorID   string          `json:"actor_id,omitempty"` // the pseudonym in headers
+	Issuer    string          `json:"issuer"`
+	IssuerURL string          `json:"issuer_url"`
+	Subject   string          `json:"subject"`
+	Name      string          `json:"name"`
+	Groups    []string        `json:"groups"`
+	Actor     []string        `json:"actor,omitempty"`
+	Owner     string          `json:"owner,omitempty"`
+	Claims    json.RawMessage `json:"claims,omitempty"`
+}
+
+// Target is the body of a target entry.
+type Target struct {
+	TargetID string            `json:"target_id"`
+	Name     string            `json:"name"`
+	Protocol string            `json:"protocol"`
+	Address  string            `json:"address"`
+	Labels   map[string]string `json:"labels,omitempty"`
+}
+
+// Refused is the body of a refused entry. Count is above 1 when refusals of
+// one source within a minute were put together.
+type Refused struct {
+	Count    int    `json:"count"`
+	What     string `json:"what"` // "login" or "cancel"
+	Code     string `json:"code"`
+	Detail   string `json:"detail"`
+	Source   string `json:"source"`
+	Listener string `json:"listener,omitempty"`
+	Target   string `json:"target,omitempty"` // as asked for, shortened
+	Role     string `json:"role,omitempty"`
+	Actor    string `json:"actor,omitempty"` // the principal, where the token was good
+}
+
+// Session is the body of a session entry.
+type Session struct {
+	BootID       string          `json:"boot_id"`
+	Principal    Principal       `json:"principal"`
+	TokenSHA256  string          `json:"token_sha256,omitempty"`
+	TokenID      string          `json:"token_id,omitempty"`
+	TokenExpiry  time.Time       `json:"token_expiry,omitzero"`
+	SessionEnd   time.Time       `json:"session_end,omitzero"`
+	LifetimeRule string          `json:"lifetime_rule,omitempty"`
+	Target       Target          `json:"target"`
+	Role         string          `json:"role"`
+	Database     string          `json:"database,omitempty"`
+	Rule         string          `json:"rule"` // what admitted the principal
+	ConfigSHA256 string          `json:"config_sha256"`
+	Listener     string          `json:"listener"`
+	Source       string          `json:"source"`
+	Origin       string          `json:"origin,omitempty"` // "gateway" for the gateway's own
+	Purpose      string          `json:"purpose,omitempty"`
+	Detail       json.RawMessage `json:"detail,omitempty"`
+}
+
+// Identity is the body of an identity entry: what lets somebody else check the
+// issuer's own signature. It is disclosed only once the token has expired.
+type Identity struct {
+	Issuer      string          `json:"issuer"`
+	TokenSHA256 string          `json:"token_sha256"`
+	TokenExpiry time.Time       `json:"token_expiry"`
+	Token       string          `json:"token"`
+	KeySet      json.RawMessage `json:"key_set"` // RFC 7517
+	Renewal     bool            `json:"renewal,omitempty"`
+	// What the session's identity is from here on.
+	Principal    Principal `json:"principal"`
+	SessionEnd   time.Time `json:"session_end"`
+	LifetimeRule string    `json:"lifetime_rule"`
+}
+
+// Upstream is the body of an upstream entry: what reconciliation with the
+// target's own log joins on.
+type Upstream struct {
+	Address      string          `json:"address"`
+	LocalAddress string          `json:"local_address"`
+	User         string          `json:"user"`
+	Detail       json.RawMessage `json:"detail,omitempty"`
+}
+
+// Intent is the body of an intent entry.
+type Intent struct {
+	Op     string          `json:"op"`
+	Origin string          `json:"origin,omitempty"`
+	Rule   string          `json:"rule"`
+	Reason string          `json:"reason,omitempty"` // of a denial
+	Code   string          `json:"code,omitempty"`
+	Config string          `json:"config,omitempty"` // first 16 hex digits of the digest in force
+	Opaque bool            `json:"opaque"`
+	Text   string          `json:"text"`
+	Detail json.RawMessage `json:"detail,omitempty"`
+}
+
+// Chunk is the JSON part of request and answer entries; the bytes follow it.
+type Chunk struct {
+	Seq uint64 `json:"seq"` // from 1 within the exchange and direction
+}
+
+// Outcome is the body of an outcome entry. The bytes of an answer that was not
+// recorded in chunks follow it.
+type Outcome struct {
+	Status  string          `json:"status"`
+	Tag     string          `json:"tag,omitempty"`
+	Code    string          `json:"code,omitempty"`
+	Message string          `json:"message,omitempty"`
+	Rows    uint64          `json:"rows"`
+	Bytes   uint64          `json:"bytes"`   // of the whole answer
+	Chunks  uint64          `json:"chunks"`  // answer entries before this one
+	Request uint64          `json:"request"` // request entries of this exchange
+	SHA256  string          `json:"sha256"`  // of the whole answer's bytes
+	ReadyUS int64           `json:"ready_us"`
+	TotalUS int64           `json:"total_us"`
+	Cause   string          `json:"cause,omitempty"`
+	Detail  json.RawMessage `json:"detail,omitempty"`
+}
+
+// Cancel is the body of a cancel entry.
+type Cancel struct {
+	By     string `json:"by"` // "agent" or an administrator
+	Source string `json:"source,omitempty"`
+	Effect string `json:"effect"` // "forwarded", "nothing-running", "failed"
+}
+
+// Note is the body of a note entry.
+type Note struct {
+	What   string `json:"what"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// SessionEnd is the body of a session-end entry.
+type SessionEnd struct {
+	Cause     string `json:"cause"`
+	Exchanges uint64 `json:"exchanges"`
+	Bytes     uint64 `json:"bytes"` // of all answers
+	Seconds   int64  `json:"seconds"`
+}
