@@ -2,8 +2,13 @@ package enforce
 
 import (
 	"context"
+	"crypto/tls"
+	"net"
+	"time"
 
+	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/audit"
 	"github.com/gatebook/gatebook/internal/secret"
 )
 
@@ -15,10 +20,98 @@ type Verified struct {
 	KeySet    []byte
 }
 
-// A Verifier checks a compact token (RFC 7519) presented by an agent. It may
-// block on the issuer's network within ctx, and is safe for concurrent use. Every
-// refusal is an *access.DenyError with code access.CodeIdentity; its Reason says nothing an
-// unauthenticated caller should not learn, its cause is for the operator.
+// A Verifier checks compact tokens (RFC 7519) presented by agents. It may
+// block on the issuer's network within ctx, and is safe for concurrent use.
+// Every refusal is an *access.DenyError with code access.CodeIdentity.
 type Verifier interface {
 	Verify(ctx context.Context, token secret.String) (*Verified, error)
+	// Renew verifies a fresh token that prolongs old: it must be of the same
+	// issuer, subject and name.
+	Renew(ctx context.Context, old *access.Principal, token secret.String) (*Verified, error)
+}
+
+// Receipt resolves when an entry is durable. Entries become durable in order:
+// a resolved receipt covers every entry appended before it.
+type Receipt interface {
+	// Wait blocks until the entry is durable and returns nil, or returns why
+	// it never will be, or ctx's cause. Safe for concurrent use.
+	Wait(ctx context.Context) error
+}
+
+// Recorder is the book, as the door needs it. Append calls take their place in
+// the order at once, do not block on the disk, and do not retain the event.
+// All methods are safe for concurrent use.
+type Recorder interface {
+	// OpenSession makes a data key for a new session durable and returns its
+	// recorder. It may block on the disk.
+	OpenSession(p *access.Principal, t *access.Target) (SessionRecorder, error)
+	// Control appends an entry of the book itself.
+	Control(e *audit.Event) (Receipt, error)
+	// BootID names this run of the gateway.
+	BootID() evidence.ID
+	// Err returns why nothing can be recorded any more, or nil.
+	Err() error
+}
+
+// SessionRecorder appends the entries of one session.
+type SessionRecorder interface {
+	ID() evidence.ID
+	ActorID() evidence.Pseudonym
+	TargetID() evidence.Pseudonym
+	Append(e *audit.Event) (Receipt, error)
+	// Close forgets the session's data key in memory.
+	Close()
+}
+
+// Dialer opens a connection to a target's address; app injects it. Nothing
+// but the door may hold one.
+type Dialer interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Role is one of a target's credentials. Password is read again at each dial.
+type Role struct {
+	User     string
+	Password func() (secret.String, error)
+	// Allow narrows the target's groups for this role; nil adds nothing.
+	Allow []string
+}
+
+// TargetTLS says how a connection to a target is protected. Engines negotiate
+// it in their protocol's way.
+type TargetTLS struct {
+	// Mode is "disable", "require" or "verify-full".
+	Mode string
+	// Config is a fresh configuration for one dial, nil when Mode is "disable".
+	Config func() (*tls.Config, error)
+}
+
+// Target is everything the door knows about a target.
+type Target struct {
+	access.Target
+	// Allow lists the groups whose members may use the target. Empty: nobody.
+	Allow []string
+	Roles map[string]Role
+	TLS   TargetTLS
+	// InsecureAuth lists the weak authentication methods that may be used
+	// towards the target ("cleartext", "md5").
+	InsecureAuth []string
+	// Sessions bounds the open sessions; 0 is no bound. QueueTimeout is how
+	// long a log-in waits for a place.
+	Sessions     int
+	QueueTimeout time.Duration
+	IdleTimeout  time.Duration // 0: none
+}
+
+// Snapshot is one immutable configuration in force. Sessions keep the one they
+// began with.
+type Snapshot struct {
+	// SHA256 is the digest of the configuration's text, in hexadecimal.
+	SHA256  string
+	Targets map[string]*Target
+	// PrincipalSessions bounds the open sessions of one principal; 0 is no bound.
+	PrincipalSessions int
+	// ExpiryDrain is how long a running exchange may go on after the
+	// identity expired.
+	ExpiryDrain time.Duration
 }

@@ -1,0 +1,328 @@
+package enforce
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"sync"
+	"time"
+
+	"github.com/gatebook/gatebook/evidence"
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/audit"
+)
+
+// chunkSize is the most that one request or answer entry holds of a stream, in
+// bytes. One chunk may be under way to the disk while the next one fills, so
+// that at most twice this much is released ahead of the durable record (256 KiB, design section 3).
+const chunkSize = 128 << 10
+
+// Exchange is one request with its answer. The request side (Ready, Request,
+// RequestDone) and the answer side (Answer, End) may be used by two
+// goroutines; each side by one at a time.
+type Exchange struct {
+	s     *Session
+	n     uint64
+	began time.Time
+	deny  *access.DenyError
+	// unrecorded: the intent could not be appended, so there is nothing to pair.
+	unrecorded bool
+	intent     Receipt
+
+	mu        sync.Mutex
+	ended     bool
+	forwarded bool
+	readyUS   int64
+	in        stream
+	out       stream
+}
+
+// stream is one direction of recorded bytes.
+type stream struct {
+	pending  []byte
+	chunks   uint64
+	bytes    uint64
+	digest   hash.Hash // nil until the first chunk was written
+	previous Receipt   // of the last chunk
+}
+
+// Begin decides on an action and appends the intent, without waiting for the
+// disk. It always returns an exchange: Denied says what was decided, and Ready
+// when the decision counts.
+func (s *Session) Begin(a *access.Action) *Exchange {
+	x := &Exchange{s: s, began: time.Now()}
+	s.active.Store(x.began.UnixNano())
+	x.deny = s.decide(a)
+	in := evidence.Intent{
+		Op: a.Op, Origin: a.Origin, Rule: "target.allow", Opaque: true, Text: a.Text, Detail: a.Detail,
+	}
+	if len(s.snap.SHA256) >= 16 {
+		in.Config = s.snap.SHA256[:16]
+	}
+	decision := access.Allow
+	switch {
+	case x.deny != nil:
+		decision = access.Denied
+		in.Rule, in.Reason, in.Code = x.deny.Rule, x.deny.Reason, string(x.deny.Code)
+	case a.Origin != "":
+		in.Rule, in.Opaque = "gateway", false
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		x.unrecorded = true
+		x.deny = s.over()
+		return x
+	}
+	x.n = s.last + 1
+	var buf [512]byte
+	var err error
+	x.intent, err = s.rec.Append(&audit.Event{
+		Kind: evidence.KindIntent, Exchange: x.n, Decision: decision.String(), Meta: audit.AppendIntent(buf[:0], &in),
+	})
+	if err != nil {
+		x.unrecorded = true
+		x.deny = errClosed(err)
+		return x
+	}
+	s.last++
+	s.open[x.n] = x
+	s.gate.exchanges.Add(1)
+	s.gate.openExchanges.Add(1)
+	return x
+}
+
+// decide returns the refusal, or nil. Whatever prevents a decision refuses.
+func (s *Session) decide(a *access.Action) *access.DenyError {
+	if err := s.gate.Err(); err != nil {
+		var deny *access.DenyError
+		if errors.As(err, &deny) {
+			return deny
+		}
+		return errClosed(err)
+	}
+	if s.ctx.Err() != nil {
+		return s.over()
+	}
+	s.mu.Lock()
+	expired := s.expired || (!s.principal.SessionEnd.IsZero() && !time.Now().Before(s.principal.SessionEnd))
+	s.mu.Unlock()
+	if expired && a.Origin == "" {
+		return errExpired()
+	}
+	return a.Refuse
+}
+
+// over says why the session has ended.
+func (s *Session) over() *access.DenyError {
+	var deny *access.DenyError
+	if errors.As(context.Cause(s.ctx), &deny) {
+		return deny
+	}
+	return &access.DenyError{Code: access.CodeEnded, Rule: "session", Reason: "the session is over"}
+}
+
+// Number returns the exchange's number in the session, from 1; 0 if it could
+// not be recorded.
+func (x *Exchange) Number() uint64 { return x.n }
+
+// Denied returns the refusal, or nil if the request may go on once Ready says so.
+func (x *Exchange) Denied() *access.DenyError { return x.deny }
+
+// Fatal reports whether the refusal ends the session too: nothing more can be
+// recorded or the session is over.
+func (x *Exchange) Fatal() bool {
+	if x.deny == nil {
+		return false
+	}
+	switch x.deny.Code {
+	case access.CodeClosed, access.CodeExpired, access.CodeEnded, access.CodeShutdown:
+		return true
+	}
+	return false
+}
+
+// Ready blocks until the intent is durable. A nil error means: forward now.
+// Otherwise it is the *access.DenyError of the refusal, durable too, or that
+// of a gate that cannot record.
+func (x *Exchange) Ready(ctx context.Context) error {
+	if x.unrecorded {
+		return x.deny
+	}
+	if err := x.intent.Wait(ctx); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return errClosed(err)
+	}
+	if x.deny != nil {
+		return x.deny
+	}
+	x.mu.Lock()
+	x.forwarded = true
+	x.readyUS = time.Since(x.began).Microseconds()
+	x.mu.Unlock()
+	return nil
+}
+
+// errOver is what Request and Answer return once the exchange has its outcome.
+var errOver = errors.New("enforce: the exchange has ended")
+
+// Request records bytes of the request that come after its intent (COPY data),
+// in wire order. They may be forwarded when it returns nil, the frame that
+// completes the request only after RequestDone.
+func (x *Exchange) Request(ctx context.Context, frames []byte) error {
+	return x.write(ctx, &x.in, evidence.KindRequest, frames)
+}
+
+// RequestDone blocks until everything given to Request is durable.
+func (x *Exchange) RequestDone(ctx context.Context) error {
+	x.mu.Lock()
+	if x.ended || x.unrecorded {
+		x.mu.Unlock()
+		return errOver
+	}
+	err := x.flush(&x.in, evidence.KindRequest)
+	last := x.in.previous
+	x.mu.Unlock()
+	if err == nil && last != nil {
+		err = last.Wait(ctx)
+	}
+	return err
+}
+
+// Answer records frames of the answer, in wire order, all but the closing one.
+// When it returns nil they may be released.
+func (x *Exchange) Answer(ctx context.Context, frames []byte) error {
+	return x.write(ctx, &x.out, evidence.KindAnswer, frames)
+}
+
+// write appends to a stream, chunk by chunk, and waits for a chunk once the
+// next one is full.
+func (x *Exchange) write(ctx context.Context, st *stream, kind evidence.Kind, frames []byte) error {
+	if x.unrecorded {
+		return x.deny
+	}
+	for len(frames) > 0 {
+		x.mu.Lock()
+		if x.ended {
+			x.mu.Unlock()
+			return errOver
+		}
+		n := min(len(frames), chunkSize-len(st.pending))
+		st.pending = append(st.pending, frames[:n]...)
+		frames = frames[n:]
+		if len(st.pending) < chunkSize {
+			x.mu.Unlock()
+			return nil
+		}
+		earlier := st.previous
+		err := x.flush(st, kind)
+		x.mu.Unlock()
+		if err == nil && earlier != nil {
+			err = earlier.Wait(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush writes the pending bytes as one chunk. Callers hold x.mu.
+func (x *Exchange) flush(st *stream, kind evidence.Kind) error {
+	if len(st.pending) == 0 {
+		return nil
+	}
+	st.chunks++
+	var meta [32]byte
+	r, err := x.s.rec.Append(&audit.Event{
+		Kind: kind, Exchange: x.n, Meta: audit.AppendChunk(meta[:0], st.chunks), Raw: st.pending,
+	})
+	if err != nil {
+		return errClosed(err)
+	}
+	if st.digest == nil {
+		st.digest = sha256.New()
+	}
+	st.digest.Write(st.pending)
+	st.bytes += uint64(len(st.pending))
+	st.pending = st.pending[:0]
+	st.previous = r
+	return nil
+}
+
+// End records what came of the exchange, with the closing frame as the last
+// bytes of its answer, and returns the receipt after which that frame may be
+// released. It must be called once for every exchange that was begun.
+func (x *Exchange) End(o *access.Outcome, closing []byte) (Receipt, error) {
+	return x.end(o, closing, "")
+}
+
+// abandon gives an exchange its outcome when its session ends before its answer did.
+func (x *Exchange) abandon(cause string) {
+	x.mu.Lock()
+	status := access.StatusNotRun
+	switch {
+	case x.deny != nil:
+		status = access.StatusDenied
+	case x.forwarded:
+		status = access.StatusUnknown
+	}
+	x.mu.Unlock()
+	_, _ = x.end(&access.Outcome{Status: status}, nil, cause)
+}
+
+func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.unrecorded {
+		return nil, x.deny
+	}
+	if x.ended {
+		return nil, errOver
+	}
+	x.ended = true
+	err := x.flush(&x.in, evidence.KindRequest)
+	x.out.pending = append(x.out.pending, closing...)
+	var digest [32]byte
+	if x.out.digest == nil {
+		digest = sha256.Sum256(x.out.pending)
+	} else {
+		x.out.digest.Write(x.out.pending)
+		x.out.digest.Sum(digest[:0])
+	}
+	x.out.bytes += uint64(len(x.out.pending))
+	body := evidence.Outcome{
+		Status: string(o.Status), Tag: o.Tag, Code: o.Code, Message: o.Message, Rows: o.Rows, Bytes: x.out.bytes,
+		Chunks: x.out.chunks, Request: x.in.chunks, ReadyUS: x.readyUS, TotalUS: time.Since(x.began).Microseconds(),
+		Cause: cause, Detail: o.Detail,
+	}
+	var buf [512]byte
+	receipt, appendErr := x.s.rec.Append(&audit.Event{
+		Kind: evidence.KindOutcome, Exchange: x.n, Closing: true,
+		Meta: audit.AppendOutcome(buf[:0], &body, &digest), Raw: x.out.pending,
+	})
+	x.s.done(x)
+	if err = errors.Join(err, appendErr); err != nil {
+		return nil, errClosed(err)
+	}
+	return receipt, nil
+}
+
+// done takes an exchange off its session's list and ends a session whose
+// identity expired while the exchange ran.
+func (s *Session) done(x *Exchange) {
+	s.active.Store(time.Now().UnixNano())
+	s.gate.openExchanges.Add(-1)
+	s.mu.Lock()
+	delete(s.open, x.n)
+	s.bytes += x.out.bytes
+	over := s.expired && len(s.open) == 0 && !s.closed
+	s.mu.Unlock()
+	if over {
+		s.cancel(errExpired())
+	}
+}
