@@ -326,3 +326,10 @@ func (s *Session) done(x *Exchange) {
 		s.cancel(errExpired())
 	}
 }
+
+// Ended reports whether the exchange has its outcome.
+func (x *Exchange) Ended() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.ended
+}

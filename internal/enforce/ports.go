@@ -92,7 +92,9 @@ type Target struct {
 	// Allow lists the groups whose members may use the target. Empty: nobody.
 	Allow []string
 	Roles map[string]Role
-	TLS   TargetTLS
+	// Database is what sessions use that name none; "" leaves it to the target.
+	Database string
+	TLS      TargetTLS
 	// InsecureAuth lists the weak authentication methods that may be used
 	// towards the target ("cleartext", "md5").
 	InsecureAuth []string

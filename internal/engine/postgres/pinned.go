@@ -1,0 +1,71 @@
+package postgres
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/sqlscan"
+)
+
+// pinned are the settings that decide how gateway and target read the same
+// bytes, with the value the target reports. They cannot be changed.
+var pinned = map[string]string{
+	"client_encoding":             "UTF8",
+	"standard_conforming_strings": "on",
+}
+
+// checkPinned refuses another value of a pinned setting, by name.
+func checkPinned(name, value string) *access.DenyError {
+	want, ok := pinned[name]
+	if !ok {
+		return nil
+	}
+	v := strings.ToLower(strings.TrimSpace(value))
+	switch name {
+	case "client_encoding":
+		// The server ignores case and punctuation in encoding names.
+		v = strings.Map(func(r rune) rune {
+			if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+				return r
+			}
+			return -1
+		}, v)
+		if v == "utf8" || v == "unicode" {
+			return nil
+		}
+	case "standard_conforming_strings":
+		if v == "on" || v == "true" || v == "yes" || v == "1" {
+			return nil
+		}
+	}
+	return &access.DenyError{
+		Code: access.CodeUnsupported, Rule: "pinned." + name,
+		Reason: name + " is pinned to " + want,
+		Hint:   "Leave the setting alone; data arrives as " + want + ".",
+	}
+}
+
+// refuseText returns why a statement's text is refused before anything else
+// looks at it, or nil.
+func refuseText(text string) *access.DenyError {
+	for _, s := range sqlscan.Settings(text, pinnedNames) {
+		if s.Reset {
+			continue // back to the start-up packet's value, which is the pinned one
+		}
+		if deny := checkPinned(s.Name, s.Value); deny != nil {
+			return deny
+		}
+	}
+	return nil
+}
+
+var pinnedNames = []string{"client_encoding", "standard_conforming_strings"}
+
+// setToken is the one form in which a session is prolonged in band.
+var setToken = regexp.MustCompile(`(?is)^\s*SET\s+(?:SESSION\s+)?gatebook\.token\s*(?:=|\s+TO\s)\s*'([A-Za-z0-9._~+/=-]+)'\s*;?\s*$`)
+
+// namesToken reports whether a text could carry a token to the target.
+func namesToken(text string) bool {
+	return strings.Contains(strings.ToLower(text), "gatebook.token")
+}

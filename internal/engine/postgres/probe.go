@@ -1,0 +1,53 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/engine"
+)
+
+const textRights = `SELECT current_user, rolsuper, rolreplication, rolbypassrls, rolcreaterole, rolcreatedb
+ FROM pg_catalog.pg_roles WHERE rolname = current_user`
+
+// Probe implements engine.Driver.
+func (d *Driver) Probe(ctx context.Context, s *enforce.Session) (*engine.Probe, error) {
+	ctx, stop := context.WithTimeout(ctx, d.limits.Startup)
+	defer stop()
+	params := map[string]string{"application_name": "gatebook check"}
+	for k, v := range pinned {
+		params[k] = v
+	}
+	u, err := login(ctx, s, "", params, d.limits.Value)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		_, _ = u.conn.Write([]byte{'X', 0, 0, 0, 4})
+		_ = u.conn.Close()
+	}()
+	undo := context.AfterFunc(ctx, func() { _ = u.conn.SetDeadline(past) })
+	defer undo()
+	detail, err := json.Marshal(map[string]any{"pid": u.pid, "tls": u.tlsInfo, "server_version": u.param("server_version")})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.Reached(&enforce.Upstream{Conn: u.conn, User: u.param("session_authorization")}, detail); err != nil {
+		return nil, err
+	}
+	rows, err := u.own(ctx, s, textRights)
+	if err != nil {
+		return nil, err
+	}
+	probe := &engine.Probe{Version: u.param("server_version"), TLS: u.tlsInfo}
+	if len(rows) == 1 && len(rows[0]) == 6 {
+		probe.User = rows[0][0]
+		for i, right := range []string{"superuser", "replication", "bypass-row-security", "create-role", "create-database"} {
+			if rows[0][i+1] == "t" {
+				probe.Rights = append(probe.Rights, right)
+			}
+		}
+	}
+	return probe, nil
+}

@@ -1,0 +1,293 @@
+package postgres
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/wire/pgwire"
+)
+
+// itemKind says which answer a forwarded message waits for.
+type itemKind uint8
+
+const (
+	itemParse itemKind = iota
+	itemBind
+	itemClose
+	itemDescribeStatement
+	itemDescribePortal
+	itemExecute
+	itemSync
+	itemQuery
+	itemCall
+)
+
+// item is one forwarded message whose answer is not complete.
+type item struct {
+	kind itemKind
+	ex   *exch // nil for Sync
+	last bool  // the last message of its exchange
+	st   *change[*statement]
+	po   *change[*portal]
+}
+
+// exch is what the engine keeps of an exchange until its outcome is recorded.
+// Once pushed it belongs to the answer pump, but for x.Request and x.RequestDone.
+type exch struct {
+	x *enforce.Exchange
+	// own is the gateway's statement that stands in for a refused request;
+	// deny is the refusal.
+	own  *enforce.Exchange
+	deny *access.DenyError
+	// silent: the gateway's own exchange, whose answer the agent does not see.
+	silent bool
+
+	outcome    access.Outcome
+	statements []statementOutcome // of a Query
+	rows       uint64             // of the statement that is being answered
+	held       []byte             // of a Query: a frame that may turn out to be the closing one
+	simple     bool
+	ended      bool
+}
+
+type statementOutcome struct {
+	Tag  string `json:"tag,omitempty"`
+	Code string `json:"code,omitempty"`
+	Rows uint64 `json:"rows"`
+}
+
+// relay is one session: an agent, a target, and what is under way between them.
+type relay struct {
+	d  *Driver
+	a  *agent
+	s  *enforce.Session
+	up *upstream
+	// ctx is the connection's: it outlives the session's own end, so that
+	// what was recorded can still be released.
+	ctx context.Context //nolint:containedctx // the documented lifetime of this struct
+
+	pid    uint32 // given to the agent with secret, for CancelRequest
+	secret []byte
+
+	req requests
+	ans answers
+
+	mu         sync.Mutex
+	cond       sync.Cond
+	queue      []item
+	statements names[*statement]
+	portals    names[*portal]
+	copying    *exch // in copy-in mode
+	tx         byte  // the target's last transaction status
+	setName    bool  // the target's application_name is to be set back
+	name       string
+	cancelling int  // cancels on the way to the target
+	over       bool // the answer pump has ended
+	fatal      bool // the target has said why it ends the connection
+}
+
+// errTerminate is the request pump's end when the agent left in order.
+var errTerminate = errors.New("the agent left")
+
+// serve runs the session until both sides are done. The session is closed in
+// the book when it returns.
+func (r *relay) serve(ctx context.Context) error {
+	r.ctx = ctx
+	r.cond.L = &r.mu
+	err := r.connect()
+	if err != nil {
+		deny := asDeny(err)
+		closeErr := r.s.Close(err)
+		r.a.fatal(deny)
+		return errors.Join(err, closeErr)
+	}
+	r.d.register(r)
+	defer r.d.unregister(r)
+	defer func() { _ = r.up.conn.Close() }()
+	if err := r.greet(); err != nil {
+		return errors.Join(err, r.s.Close(err))
+	}
+	return r.run()
+}
+
+// connect logs in to the target.
+func (r *relay) connect() error {
+	ctx, stop := context.WithTimeout(r.s.Context(), r.d.limits.Startup)
+	defer stop()
+	params := make(map[string]string, len(r.a.params)+3)
+	for k, v := range r.a.params {
+		params[k] = v
+	}
+	for k, v := range pinned {
+		params[k] = v
+	}
+	r.name = params["application_name"]
+	params["application_name"] = r.prefixed(r.name)
+	up, err := login(ctx, r.s, r.a.database, params, r.d.limits.Value)
+	if err != nil {
+		return err
+	}
+	r.up, r.tx = up, up.tx
+	if err := up.reached(ctx, r.s); err != nil {
+		_ = up.conn.Close()
+		return err
+	}
+	return nil
+}
+
+// prefixed returns the application_name that the target sees: which session,
+// and what the agent calls itself, within the server's 63 bytes.
+func (r *relay) prefixed(name string) string {
+	p := strings.TrimRight("gb:"+r.s.ID().String()+" "+name, " ")
+	if len(p) > 63 {
+		p = p[:63]
+	}
+	return p
+}
+
+// greet tells the agent that it is in: the target's parameters, a cancel key of
+// our own, and that we are ready.
+func (r *relay) greet() error {
+	size := 4
+	if r.a.minor >= 2 {
+		size = 32
+	}
+	r.secret = make([]byte, size)
+	_, _ = rand.Read(r.secret)
+	var frames []byte
+	for _, p := range r.up.params {
+		value := p.value
+		if p.name == "application_name" {
+			value = r.name
+		}
+		frames = appendStatus(frames, p.name, value)
+	}
+	receipt, err := r.s.Unasked(frames)
+	if err != nil {
+		return err
+	}
+	if err := receipt.Wait(r.ctx); err != nil {
+		return err
+	}
+	out := []byte{'R', 0, 0, 0, 8, 0, 0, 0, 0}
+	out = append(out, frames...)
+	out, at := pgwire.BeginFrame(out, 'K')
+	out = binary.BigEndian.AppendUint32(out, r.pid)
+	out = pgwire.EndFrame(append(out, r.secret...), at)
+	out = append(out, 'Z', 0, 0, 0, 5, r.tx)
+	_ = r.a.conn.SetWriteDeadline(time.Now().Add(r.d.limits.Stall))
+	_, err = r.a.conn.Write(out)
+	return err
+}
+
+func appendStatus(dst []byte, name, value string) []byte {
+	dst, at := pgwire.BeginFrame(dst, 'S')
+	dst = append(dst, name...)
+	dst = append(dst, 0)
+	dst = append(dst, value...)
+	return pgwire.EndFrame(append(dst, 0), at)
+}
+
+// run starts the answer pump, is the request pump, and joins both.
+func (r *relay) run() error {
+	sctx := r.s.Context()
+	// A session that ends makes the request pump return at once; the answer
+	// pump reads on until leave has cancelled what runs.
+	stop := context.AfterFunc(sctx, func() {
+		_ = r.a.conn.SetReadDeadline(past)
+		_ = r.a.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_ = r.up.conn.SetWriteDeadline(past)
+		r.mu.Lock()
+		r.cond.Broadcast()
+		r.mu.Unlock()
+	})
+	defer stop()
+	r.ans.init(r)
+	r.req.init(r)
+	done := make(chan error, 1)
+	go func() {
+		err := r.ans.run()
+		r.mu.Lock()
+		r.over = true
+		r.cond.Broadcast()
+		r.mu.Unlock()
+		_ = r.a.conn.SetReadDeadline(past)
+		done <- err
+	}()
+	reqErr := r.req.run(sctx)
+	r.leave(sctx, reqErr)
+	ansErr := <-done
+	r.req.release()
+	return r.finish(sctx, reqErr, ansErr)
+}
+
+// leave ends the target's side after the request pump ended: what runs may run
+// on for a while, then it is cancelled; the target hears a Terminate.
+func (r *relay) leave(sctx context.Context, reqErr error) {
+	if sctx.Err() == nil && (errors.Is(reqErr, errTerminate) || errors.Is(reqErr, io.EOF)) {
+		r.drain(sctx, r.d.limits.Orphan)
+	}
+	r.mu.Lock()
+	running := len(r.queue) > 0 && !r.over
+	r.mu.Unlock()
+	if running {
+		ctx, stop := context.WithTimeout(context.WithoutCancel(r.ctx), 5*time.Second)
+		_ = r.cancelUpstream(ctx)
+		stop()
+		// The cancelled statement's error closes its exchange.
+		_ = r.up.conn.SetReadDeadline(time.Now().Add(time.Second))
+		r.drain(context.WithoutCancel(r.ctx), time.Second)
+	}
+	_ = r.up.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = r.up.conn.Write([]byte{'X', 0, 0, 0, 4})
+	_ = r.up.conn.SetReadDeadline(past)
+}
+
+// drain waits until nothing is under way, at most d.
+func (r *relay) drain(ctx context.Context, d time.Duration) {
+	ctx, stop := context.WithTimeout(ctx, d)
+	defer stop()
+	wake := context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		r.cond.Broadcast()
+		r.mu.Unlock()
+	})
+	defer wake()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.queue) > 0 && !r.over && ctx.Err() == nil {
+		r.cond.Wait()
+	}
+}
+
+// finish closes the session in the book and tells the agent why it ended.
+func (r *relay) finish(sctx context.Context, reqErr, ansErr error) error {
+	var cause error
+	switch {
+	case sctx.Err() != nil:
+		cause = context.Cause(sctx)
+	case errors.Is(reqErr, errTerminate) || errors.Is(reqErr, io.EOF):
+	case ansErr != nil && isTimeout(reqErr):
+		cause = ansErr
+	default:
+		cause = reqErr
+	}
+	closeErr := r.s.Close(cause)
+	if cause != nil && !r.fatal {
+		r.a.fatal(asDeny(cause))
+	}
+	return errors.Join(cause, closeErr)
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}

@@ -1,0 +1,461 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/secret"
+	"github.com/gatebook/gatebook/internal/wire/pgwire"
+)
+
+// batchSize is how many bytes of requests are put together before they are
+// forwarded even if more is already here.
+const batchSize = 64 << 10
+
+// requests is the request pump: it reads the agent's messages, groups them
+// into exchanges, and forwards them in batches, each after one wait for the
+// durability of its intents. Used by one goroutine.
+type requests struct {
+	r       *relay
+	in      *pgwire.Reader
+	g       *group // messages whose exchange is not complete
+	segment uint64 // counts what ends with a Sync, a Query or a FunctionCall
+
+	// The batch: bytes to forward, what answers are due, and whose intents
+	// must be durable first.
+	out     []byte
+	items   []item
+	exchs   []*exch
+	charged int // of the memory budget
+}
+
+func (q *requests) init(r *relay) {
+	q.r = r
+	q.in = pgwire.NewReader(r.a.conn, r.d.limits.Value)
+}
+
+// release gives back what an ended session still holds.
+func (q *requests) release() {
+	q.r.d.budget.Give(q.charged)
+	q.charged = 0
+}
+
+// run pumps until the agent leaves, the session ends, or something is wrong.
+func (q *requests) run(ctx context.Context) error {
+	for {
+		if !q.in.Buffered() || len(q.out) >= batchSize {
+			if err := q.commit(ctx); err != nil {
+				return err
+			}
+		}
+		typ, n, err := q.in.Peek()
+		if err != nil {
+			return err
+		}
+		if err := q.message(ctx, typ, n); err != nil {
+			return err
+		}
+	}
+}
+
+// message handles the next message.
+func (q *requests) message(ctx context.Context, typ byte, n int) error {
+	switch typ {
+	case 'd', 'c', 'f':
+		return q.copyData(ctx, typ, n)
+	case 'Q', 'P', 'B', 'F':
+	case 'D', 'C', 'E', 'S', 'H', 'X':
+		if n > batchSize {
+			return fmt.Errorf("%w: message %q of %d bytes", pgwire.ErrMalformed, typ, n)
+		}
+	default:
+		return access.Deny(access.CodeProtocol, "message type %q is not part of the protocol", string(rune(typ)))
+	}
+	if err := q.setNameBack(ctx); err != nil {
+		return err
+	}
+	if n > q.r.d.limits.Message {
+		return q.refuseLarge(ctx, typ, n)
+	}
+	if n > batchSize {
+		if !q.r.d.budget.Take(n) {
+			return q.refuseLarge(ctx, typ, n)
+		}
+		q.charged += n
+	}
+	frame, err := q.in.Next()
+	if err != nil {
+		return err
+	}
+	body := frame[pgwire.FrameHeader:]
+	switch typ {
+	case 'Q':
+		return q.query(ctx, frame, body)
+	case 'P':
+		return q.parse(ctx, frame, body)
+	case 'B':
+		return q.bind(ctx, frame, body)
+	case 'D':
+		return q.describe(ctx, frame, body)
+	case 'C':
+		return q.close(ctx, frame, body)
+	case 'E':
+		return q.execute(ctx, frame, body)
+	case 'F':
+		return q.call(ctx, frame, body)
+	case 'S':
+		return q.sync(ctx, frame)
+	case 'H':
+		if err := q.closeGroup(ctx); err != nil {
+			return err
+		}
+		q.out = append(q.out, frame...)
+		return q.commit(ctx)
+	default: // 'X'
+		// Parse and Bind messages without Execute fall away with the connection.
+		q.g = nil
+		if err := q.commit(ctx); err != nil {
+			return err
+		}
+		return errTerminate
+	}
+}
+
+// refuseLarge refuses a message that cannot be judged whole, without taking
+// memory for it.
+func (q *requests) refuseLarge(ctx context.Context, typ byte, n int) error {
+	if err := q.closeGroup(ctx); err != nil {
+		return err
+	}
+	if err := q.in.Skip(); err != nil {
+		return err
+	}
+	deny := &access.DenyError{
+		Code: access.CodeTooLarge, Rule: "limits.message",
+		Reason: fmt.Sprintf("a message of %d bytes is more than the gateway takes now", n),
+		Hint:   "Send large values with COPY, or ask the operator for a higher limit.",
+	}
+	a := &access.Action{Op: "execute", Refuse: deny}
+	switch typ {
+	case 'Q':
+		a.Op = "query"
+		return q.begin(ctx, a, nil, []item{{kind: itemQuery}})
+	case 'F':
+		a.Op = "call"
+		return q.begin(ctx, a, nil, []item{{kind: itemCall}})
+	}
+	return q.begin(ctx, a, nil, []item{{kind: itemParse}})
+}
+
+// begin decides on an exchange and puts it into the batch: its bytes, or, if
+// it is refused, a statement of our own that makes the target fail there.
+func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, items []item) error {
+	x := q.r.s.Begin(a)
+	ex := &exch{x: x, silent: a.Origin != ""}
+	if deny := x.Denied(); deny != nil {
+		if x.Fatal() {
+			return q.endSession(ctx, ex, deny)
+		}
+		ex.deny = deny
+		text := fmt.Sprintf("gatebook refused request %d of session %s", x.Number(), q.r.s.ID())
+		simple := items[0].kind == itemQuery || items[0].kind == itemCall
+		own := &access.Action{Op: "prepare", Origin: "gateway", Text: text}
+		if simple {
+			own.Op = "query"
+			raw, items = pgwire.AppendQuery(nil, text), []item{{kind: itemQuery}}
+		} else {
+			raw, items = pgwire.AppendParse(nil, "gatebook_refused", text), []item{{kind: itemParse}}
+		}
+		ex.own = q.r.s.Begin(own)
+		if deny := ex.own.Denied(); deny != nil {
+			return q.endSession(ctx, ex, deny)
+		}
+	}
+	ex.simple = items[0].kind == itemQuery
+	for i := range items {
+		items[i].ex = ex
+	}
+	items[len(items)-1].last = true
+	q.exchs = append(q.exchs, ex)
+	q.items = append(q.items, items...)
+	q.out = append(q.out, raw...)
+	if k := items[len(items)-1].kind; k == itemQuery || k == itemCall {
+		q.segment++
+	}
+	q.r.mu.Lock()
+	for i := range items {
+		if c := items[i].st; c != nil {
+			q.r.statements.add(c)
+		}
+		if c := items[i].po; c != nil {
+			q.r.portals.add(c)
+		}
+	}
+	q.r.mu.Unlock()
+	return nil
+}
+
+// endSession handles a refusal that ends the session: what was begun before
+// it is still forwarded and answered.
+func (q *requests) endSession(ctx context.Context, ex *exch, deny *access.DenyError) error {
+	if err := q.commit(ctx); err == nil {
+		q.r.drain(ctx, q.r.d.limits.Orphan)
+	}
+	_, _ = ex.x.End(&access.Outcome{Status: access.StatusDenied, Code: sqlState[deny.Code]}, appendError(nil, "FATAL", deny, ""))
+	return deny
+}
+
+// commit waits until the batch's intents are durable and forwards it.
+func (q *requests) commit(ctx context.Context) error {
+	if len(q.out) == 0 && len(q.items) == 0 {
+		return nil
+	}
+	for i := len(q.exchs) - 1; i >= 0; i-- {
+		ex := q.exchs[i]
+		if ex.own != nil {
+			if err := ex.own.Ready(ctx); err != nil {
+				return err
+			}
+		}
+		if err := ex.x.Ready(ctx); err != nil && !(ex.deny != nil && errors.Is(err, ex.deny)) {
+			return err
+		}
+	}
+	r := q.r
+	r.mu.Lock()
+	for r.cancelling > 0 && !r.over && ctx.Err() == nil {
+		r.cond.Wait() // a cancel on the way must not hit what is not forwarded yet
+	}
+	for _, it := range q.items {
+		if it.kind == itemSync && r.copying != nil {
+			continue // the target ignores a Sync in copy-in mode
+		}
+		r.queue = append(r.queue, it)
+	}
+	r.mu.Unlock()
+	if err := r.up.conn.SetWriteDeadline(time.Now().Add(r.d.limits.Stall)); err != nil {
+		return err
+	}
+	if ctx.Err() != nil { // looked at after the deadline was set, which the session's end sets too
+		return context.Cause(ctx)
+	}
+	_, err := r.up.conn.Write(q.out)
+	q.out, q.items, q.exchs = q.out[:0], q.items[:0], q.exchs[:0]
+	if cap(q.out) > 4*batchSize {
+		q.out = nil
+		q.in.Shrink()
+	}
+	q.release()
+	return err
+}
+
+// query handles a simple Query.
+func (q *requests) query(ctx context.Context, frame, body []byte) error {
+	if err := q.closeGroup(ctx); err != nil {
+		return err
+	}
+	c := pgwire.NewCursor(body)
+	text := string(c.String())
+	if !c.End() {
+		return fmt.Errorf("%w: Query", pgwire.ErrMalformed)
+	}
+	a := &access.Action{Op: "query", Text: text}
+	raw := frame
+	if replaced, ok := q.judge(ctx, a); ok {
+		raw = pgwire.AppendQuery(nil, replaced)
+	}
+	return q.begin(ctx, a, raw, []item{{kind: itemQuery}})
+}
+
+// judge looks at a statement's text: it sets a.Refuse where the text cannot
+// pass, and handles the statement that prolongs the session, for which it returns the
+// text to forward instead.
+func (q *requests) judge(ctx context.Context, a *access.Action) (replaced string, ok bool) {
+	if !utf8.ValidString(a.Text) {
+		a.Text = ""
+		a.Refuse = access.Deny(access.CodeProtocol, "the statement is not valid UTF-8")
+		return "", false
+	}
+	if namesToken(a.Text) {
+		return q.renew(ctx, a)
+	}
+	a.Refuse = refuseText(a.Text)
+	return "", false
+}
+
+// renew handles a text that names gatebook.token. The token reaches neither
+// the target nor the statement's record.
+func (q *requests) renew(ctx context.Context, a *access.Action) (replaced string, ok bool) {
+	m := setToken.FindStringSubmatch(a.Text)
+	const form = "SET gatebook.token = ''"
+	if m == nil {
+		a.Text = "[withheld: it names gatebook.token]"
+		a.Refuse = &access.DenyError{
+			Code: access.CodeUnsupported, Rule: "gatebook.token", Reason: "gatebook.token can only be set, by a statement of its own",
+			Hint: "Send exactly: SET gatebook.token = 'TOKEN'",
+		}
+		return "", false
+	}
+	a.Text = "SET gatebook.token = '[token]'"
+	if err := q.r.s.Renew(ctx, secret.New(m[1])); err != nil {
+		a.Refuse = asDeny(err)
+		return "", false
+	}
+	return form, true
+}
+
+// sync handles a Sync.
+func (q *requests) sync(ctx context.Context, frame []byte) error {
+	if err := q.closeGroup(ctx); err != nil {
+		return err
+	}
+	q.out = append(q.out, frame...)
+	q.items = append(q.items, item{kind: itemSync})
+	q.segment++
+	return nil
+}
+
+// call handles a FunctionCall.
+func (q *requests) call(ctx context.Context, frame, body []byte) error {
+	if err := q.closeGroup(ctx); err != nil {
+		return err
+	}
+	detail, err := appendCall(nil, body)
+	if err != nil {
+		return err
+	}
+	return q.begin(ctx, &access.Action{Op: "call", Detail: detail}, frame, []item{{kind: itemCall}})
+}
+
+// copyData forwards one message of copy-in mode, recording it first. Outside
+// of copy-in mode the message is dropped, as the target would.
+func (q *requests) copyData(ctx context.Context, typ byte, n int) error {
+	ex, err := q.copyTarget(ctx)
+	if err != nil {
+		return err
+	}
+	if ex == nil {
+		return q.in.Skip()
+	}
+	if typ == 'd' {
+		return q.copyPieces(ctx, ex)
+	}
+	if n > batchSize {
+		return fmt.Errorf("%w: message %q of %d bytes", pgwire.ErrMalformed, typ, n)
+	}
+	frame, err := q.in.Next()
+	if err != nil {
+		return err
+	}
+	q.r.mu.Lock()
+	if q.r.copying == ex {
+		q.r.copying = nil
+	}
+	q.r.mu.Unlock()
+	// The frame that completes the request goes only after everything before
+	// it, and itself, is durable.
+	if err := ex.x.Request(ctx, frame); err != nil {
+		return q.unlessOver(ex, err)
+	}
+	if err := ex.x.RequestDone(ctx); err != nil {
+		return q.unlessOver(ex, err)
+	}
+	q.out = append(q.out, frame...)
+	return q.commit(ctx)
+}
+
+// copyTarget returns the exchange that takes COPY data, waiting for answers
+// that may still open one.
+func (q *requests) copyTarget(ctx context.Context) (*exch, error) {
+	r := q.r
+	r.mu.Lock()
+	ex := r.copying
+	r.mu.Unlock()
+	if ex != nil {
+		return ex, nil
+	}
+	if err := q.commit(ctx); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.copying == nil && len(r.queue) > 0 && !r.over && ctx.Err() == nil {
+		r.cond.Wait()
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return r.copying, nil
+}
+
+func (q *requests) copyPieces(ctx context.Context, ex *exch) error {
+	for {
+		piece, more, err := q.in.Piece()
+		if err != nil {
+			return err
+		}
+		if err := ex.x.Request(ctx, piece); err != nil {
+			if q.unlessOver(ex, err) != nil {
+				return err
+			}
+			// The target has ended the COPY. A frame that was begun must still
+			// be completed, with bytes that say nothing; the target drops it.
+			clear(piece)
+		}
+		q.out = append(q.out, piece...)
+		if len(q.out) >= batchSize {
+			if err := q.commit(ctx); err != nil {
+				return err
+			}
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// unlessOver returns nil if the exchange has its outcome already: the target
+// ended the COPY with an error and drops what follows.
+func (q *requests) unlessOver(ex *exch, err error) error {
+	if ex.x.Ended() {
+		return nil
+	}
+	return err
+}
+
+// setNameBack restores our application_name at the target after the agent
+// changed it, at a moment when nothing is under way.
+func (q *requests) setNameBack(ctx context.Context) error {
+	r := q.r
+	r.mu.Lock()
+	due := r.setName && len(r.queue) == 0 && r.copying == nil && (r.tx == 'I' || r.tx == 'T')
+	if due {
+		r.setName = false
+	}
+	name := r.name
+	r.mu.Unlock()
+	if !due || q.g != nil || len(q.items) > 0 {
+		return nil
+	}
+	text := "SET application_name TO " + quoteLiteral(r.prefixed(name))
+	err := q.begin(ctx, &access.Action{Op: "query", Origin: "gateway", Text: text}, pgwire.AppendQuery(nil, text), []item{{kind: itemQuery}})
+	if err != nil {
+		return err
+	}
+	return q.commit(ctx)
+}
+
+func quoteLiteral(s string) string {
+	out := []byte{'\''}
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\'' {
+			out = append(out, '\'')
+		}
+		out = append(out, s[i])
+	}
+	return string(append(out, '\''))
+}

@@ -1,0 +1,167 @@
+// Package sqlscan reads SQL text by PostgreSQL's own grammar.
+//
+// It works on text alone: no catalog, no clock, no input or output. Text that
+// does not parse, or is too large or too deep to parse safely, is opaque.
+package sqlscan
+
+import (
+	"strings"
+
+	pgquery "github.com/sqlc-dev/oliphant"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Setting is one change of a configuration parameter that a text makes.
+type Setting struct {
+	Name  string // lower case
+	Value string // as written; "" with Reset
+	Reset bool   // back to the session's initial value
+}
+
+// Limits of what is given to the parser: beyond them its time is quadratic or
+// its stack unbounded.
+const (
+	maxText  = 256 << 10 // bytes
+	maxDepth = 1000      // open brackets
+)
+
+// parse returns the tree, or nil if the text is opaque.
+func parse(text string) *pgquery.ParseResult {
+	if len(text) > maxText || depth(text) > maxDepth {
+		return nil
+	}
+	tree, err := pgquery.Parse(text)
+	if err != nil {
+		return nil
+	}
+	return tree
+}
+
+// depth is an upper bound of the nesting that brackets and CASE can make.
+func depth(text string) int {
+	deepest, open, cases := 0, 0, 0
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '(', '[':
+			open++
+			deepest = max(deepest, open)
+		case ')', ']':
+			open--
+		case 'c', 'C':
+			if i+4 <= len(text) && strings.EqualFold(text[i:i+4], "case") {
+				cases++
+			}
+		}
+	}
+	return deepest + cases
+}
+
+// Settings returns the changes a text makes to the named parameters (lower
+// case), by SET, SET LOCAL, SET NAMES, RESET or set_config with constant
+// arguments, wherever they stand in the text. A text that does not contain a name
+// or that does not parse gives none: the callers also watch what the target reports.
+func Settings(text string, names []string) []Setting {
+	lower := strings.ToLower(text)
+	mentioned := strings.Contains(lower, "names")
+	for _, n := range names {
+		mentioned = mentioned || strings.Contains(lower, n)
+	}
+	if !mentioned {
+		return nil
+	}
+	tree := parse(text)
+	if tree == nil {
+		return nil
+	}
+	w := walker{names: names}
+	for _, s := range tree.Stmts {
+		w.walk(s.ProtoReflect())
+	}
+	return w.found
+}
+
+type walker struct {
+	names []string
+	found []Setting
+}
+
+func (w *walker) add(name, value string, reset bool) {
+	name = strings.ToLower(name)
+	for _, n := range w.names {
+		if n == name {
+			w.found = append(w.found, Setting{Name: name, Value: value, Reset: reset})
+		}
+	}
+}
+
+func (w *walker) walk(m protoreflect.Message) {
+	switch n := m.Interface().(type) {
+	case *pgquery.VariableSetStmt:
+		w.set(n)
+	case *pgquery.FuncCall:
+		w.call(n)
+	}
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.Message() == nil:
+		case fd.IsList():
+			list := v.List()
+			for i := range list.Len() {
+				w.walk(list.Get(i).Message())
+			}
+		default:
+			w.walk(v.Message())
+		}
+		return true
+	})
+}
+
+func (w *walker) set(n *pgquery.VariableSetStmt) {
+	switch n.Kind {
+	case pgquery.VariableSetKind_VAR_RESET, pgquery.VariableSetKind_VAR_SET_DEFAULT:
+		w.add(n.Name, "", true)
+	case pgquery.VariableSetKind_VAR_SET_VALUE:
+		values := make([]string, 0, len(n.Args))
+		for _, a := range n.Args {
+			values = append(values, constant(a))
+		}
+		w.add(n.Name, strings.Join(values, ","), false)
+	}
+}
+
+func (w *walker) call(n *pgquery.FuncCall) {
+	if len(n.Funcname) == 0 || len(n.Args) < 2 {
+		return
+	}
+	last := n.Funcname[len(n.Funcname)-1].GetString_()
+	if last == nil || last.Sval != "set_config" {
+		return
+	}
+	w.add(constant(n.Args[0]), constant(n.Args[1]), false)
+}
+
+// constant returns the text of a literal, "" for anything else.
+func constant(n *pgquery.Node) string {
+	if cast := n.GetTypeCast(); cast != nil {
+		return constant(cast.Arg)
+	}
+	c := n.GetAConst()
+	if c == nil {
+		return ""
+	}
+	switch v := c.Val.(type) {
+	case *pgquery.A_Const_Sval:
+		return v.Sval.Sval
+	case *pgquery.A_Const_Ival:
+		if v.Ival.Ival == 1 {
+			return "1"
+		}
+		return "0"
+	case *pgquery.A_Const_Boolval:
+		if v.Boolval.Boolval {
+			return "true"
+		}
+		return "false"
+	}
+	return ""
+}
