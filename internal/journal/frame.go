@@ -114,11 +114,12 @@ func (c *commit) put(b []byte, h *chainer, heads []byte) {
 	le.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
 }
 
-// chainer computes chain values. It keeps its output buffer, because a buffer
-// on the stack would move to the heap for every batch.
+// chainer computes checksums and chain values. It keeps its buffers, because
+// buffers on the stack would move to the heap for every frame.
 type chainer struct {
 	hash.Hash
-	out [sha256.Size]byte
+	out  [sha256.Size]byte
+	head [20]byte // of frameSum
 }
 
 func newChainer() *chainer { return &chainer{Hash: sha256.New()} }
@@ -165,18 +166,17 @@ func parseCommit(b []byte) (c commit, err error) {
 func pad(n int) int { return (n + 7) &^ 7 }
 
 // frameSum computes the checksum of a whole data frame, padding included.
-func frameSum(segment uint64, frame []byte, scratch *[20]byte) uint32 {
-	le.PutUint64(scratch[:], segment)
-	copy(scratch[8:], frame[8:16])
-	copy(scratch[16:], frame[:4])
-	return crc32.Update(crc32.Update(0, castagnoli, scratch[:]), castagnoli, frame[frameSize:])
+func (h *chainer) frameSum(segment uint64, frame []byte) uint32 {
+	le.PutUint64(h.head[:], segment)
+	copy(h.head[8:], frame[8:16])
+	copy(h.head[16:], frame[:4])
+	return crc32.Update(crc32.Update(0, castagnoli, h.head[:]), castagnoli, frame[frameSize:])
 }
 
 // checkFrame says whether frame, head, payload and padding, is payload seq of
 // the segment.
-func checkFrame(segment uint64, seq Seq, frame []byte) error {
-	var scratch [20]byte
-	if got := frameSum(segment, frame, &scratch); got != le.Uint32(frame[4:]) {
+func (h *chainer) checkFrame(segment uint64, seq Seq, frame []byte) error {
+	if got := h.frameSum(segment, frame); got != le.Uint32(frame[4:]) {
 		return fmt.Errorf("data frame: %w", errChecksum)
 	}
 	if got := Seq(le.Uint64(frame[8:])); got != seq {

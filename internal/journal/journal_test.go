@@ -8,14 +8,10 @@ import (
 	"io/fs"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/gatebook/gatebook/internal/journal"
 	"github.com/gatebook/gatebook/internal/vfs"
 	"github.com/gatebook/gatebook/internal/vfs/crashfs"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const dir = "/data/journal"
 

@@ -62,6 +62,7 @@ type Log struct {
 	idle    *batch // the other one; nil while it flies
 	flying  *batch // being written
 	leading bool   // somebody leads, or a call to lead is on its way
+	woken   int    // payloads of the batch before cur, whose owners may be about to append again
 	parked  bool   // cur cannot be written for want of space
 	closing bool
 	closed  bool

@@ -113,7 +113,7 @@ func Open(fsys vfs.FS, dir string, o Options) (*Log, *Recovery, error) {
 // startSegment makes the segment that continues the journal, with what has to
 // be copied, and syncs it.
 func (s *survey) startSegment(fsys vfs.FS, size, fallback int64) (*writer, error) {
-	h, tail, _ := s.successor(randomID())
+	h, tail := s.successor()
 	need := int64(headerSize + commitSize)
 	if len(tail) > 0 {
 		need += s.last.end - tail[0].off

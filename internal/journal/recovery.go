@@ -196,22 +196,15 @@ func (s *survey) catalogue() []*segment {
 }
 
 // successor returns the header of the segment that continues the journal, and
-// the batches that must be copied into it. If same is true it takes the name
-// of the last segment, none of whose payloads was known durable.
-func (s *survey) successor(id uint64) (h header, tail []kept, same bool) {
+// the batches that must be copied into it. If no payload of the last segment
+// was known durable, the new one takes its name and so its place.
+func (s *survey) successor() (h header, tail []kept) {
 	last := &s.segs[len(s.segs)-1]
-	h = header{
-		journal: last.journal, id: id, first: s.last.next,
-		prevID: last.header.id, prevSeq: last.header.first, prevEnd: s.last.end, prev: s.last.chain,
-	}
+	w := writer{h: last.header, off: s.last.end, chain: s.last.chain}
+	first := s.last.next
 	tail = s.last.tail
 	if len(tail) > 0 {
-		h.first, h.prevEnd, h.prev = tail[0].first, tail[0].off, tail[0].prev
+		first, w.off, w.chain = tail[0].first, tail[0].off, tail[0].prev
 	}
-	if h.first > last.header.first {
-		return h, tail, false
-	}
-	h.prevID, h.prevSeq = last.prevID, last.prevSeq
-	h.prevEnd, h.prev = last.prevEnd, last.header.prev
-	return h, tail, true
+	return w.next(first), tail
 }

@@ -82,7 +82,7 @@ func (c *cursor) frame(skip bool) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := checkFrame(c.segment, c.next, b); err != nil {
+		if err := c.h.checkFrame(c.segment, c.next, b); err != nil {
 			return nil, damage{err}
 		}
 		payload = b[frameSize : frameSize+n]

@@ -78,21 +78,23 @@ func newWriter(h header, s *spareFile, sums *chainer) *writer {
 }
 
 // next returns the header of the segment that follows w and begins at first.
+// If w holds no payload, the new segment takes its name and so its place.
 func (w *writer) next(first Seq) header {
-	return header{
-		journal: w.h.journal, id: randomID(), first: first,
-		prevID: w.h.id, prevSeq: w.h.first, prevEnd: w.off, prev: w.chain,
+	h := w.h
+	h.id, h.first = randomID(), first
+	if first > w.h.first {
+		h.prevID, h.prevSeq, h.prevEnd, h.prev = w.h.id, w.h.first, w.off, w.chain
 	}
+	return h
 }
 
 // seal makes b, whose first 88 bytes are free and whose data frames have
 // length and index, a batch for the place where w stands. durable is the mark.
 func (w *writer) seal(b []byte, first Seq, count int, durable Seq) commit {
-	var scratch [20]byte
 	w.heads = w.heads[:0]
 	for off := commitSize; off < len(b); {
 		end := off + frameSize + pad(int(le.Uint32(b[off:])))
-		le.PutUint32(b[off+4:], frameSum(w.h.id, b[off:end], &scratch))
+		le.PutUint32(b[off+4:], w.sums.frameSum(w.h.id, b[off:end]))
 		w.heads = append(w.heads, b[off:off+frameSize]...)
 		off = end
 	}
