@@ -38,12 +38,14 @@ type Boot struct {
 	Head string `json:"previous_head,omitempty"`
 	// Recovered says what recovery cut or closed; nil after an orderly stop.
 	Recovered *Recovered `json:"recovered,omitempty"`
+	// Purpose is set when the book was opened by a command and not to serve.
+	Purpose string `json:"purpose,omitempty"`
 }
 
 // Recovered is what the start had to mend after a crash.
 type Recovered struct {
 	CutBytes     int64  `json:"cut_bytes"`
-	CutEntries   uint64 `json:"cut_entries_seen"`
+	Copied       uint64 `json:"copied_entries"` // not known durable before, written again
 	OpenIntents  int    `json:"open_intents"`
 	OpenSessions int    `json:"open_sessions"`
 	Detail       string `json:"detail,omitempty"`
@@ -206,7 +208,7 @@ type Outcome struct {
 	Bytes   uint64          `json:"bytes"`   // of the whole answer
 	Chunks  uint64          `json:"chunks"`  // answer entries before this one
 	Request uint64          `json:"request"` // request entries of this exchange
-	SHA256  string          `json:"sha256"`  // of the whole answer's bytes
+	SHA256  string          `json:"sha256"`  // of the whole answer's bytes; zeros if unknown
 	ReadyUS int64           `json:"ready_us"`
 	TotalUS int64           `json:"total_us"`
 	Cause   string          `json:"cause,omitempty"`
@@ -232,4 +234,6 @@ type SessionEnd struct {
 	Exchanges uint64 `json:"exchanges"`
 	Bytes     uint64 `json:"bytes"` // of all answers
 	Seconds   int64  `json:"seconds"`
+	// Recovered: the gateway crashed, and the next start wrote this.
+	Recovered bool `json:"recovered,omitempty"`
 }
