@@ -177,6 +177,7 @@ func TestRenew(t *testing.T) {
 		{"other subject", s.Token(t, "b"), hintOther, false},
 		{"other issuer", other.Token(t, "a"), hintOther, false},
 		{"other name", s.Sign(t, idp.With(s.Agent("a"), idp.Claims{"name": "x"}), nil), hintOther, false},
+		{"other subject under the same name", s.Sign(t, idp.With(s.Agent("b"), idp.Claims{"name": "a"}), nil), hintOther, false},
 		{"expired", s.Sign(t, idp.With(s.Agent("a"), idp.Claims{"exp": time.Now().Unix() - 1}), nil), hintExpired, false},
 		{"broken", "x.y.z", hintNone, false},
 	}
