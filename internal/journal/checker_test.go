@@ -101,6 +101,8 @@ func batches(b []byte) (got [][]byte, err error) {
 	}
 }
 
+var binaryLE = binary.LittleEndian
+
 func u64(b []byte, off int) uint64 { return binary.LittleEndian.Uint64(b[off:]) }
 func u32(b []byte, off int) uint32 { return binary.LittleEndian.Uint32(b[off:]) }
 func sum(b []byte) uint32          { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }

@@ -25,8 +25,7 @@ func (l *Log) await(seq Seq, cancel <-chan struct{}) (bool, error) {
 		case l.err != nil:
 			return false, l.err
 		case seq < l.cur.first: // being written
-			done := l.flying.wakeup()
-			if !l.sleep(done, nil, cancel) {
+			if !l.sleep(l.flying.wakeup(), cancel) {
 				return false, nil
 			}
 		case !l.leading && !l.parked:
@@ -43,12 +42,11 @@ func (l *Log) await(seq Seq, cancel <-chan struct{}) (bool, error) {
 }
 
 // sleep waits outside the lock. It returns false if cancel came.
-func (l *Log) sleep(done, lead, cancel <-chan struct{}) bool {
+func (l *Log) sleep(done, cancel <-chan struct{}) bool {
 	l.mu.Unlock()
 	defer l.mu.Lock()
 	select {
 	case <-done:
-	case <-lead:
 	case <-cancel:
 		return false
 	}

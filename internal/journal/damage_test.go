@@ -206,3 +206,26 @@ func TestSkipVerifyBelow(t *testing.T) {
 		t.Fatalf("read %d payloads at the end", len(got))
 	}
 }
+
+// TestWrongNumbers changes fields of a commit frame and makes its checksum
+// right again, as no accident would; the other rules must notice.
+func TestWrongNumbers(t *testing.T) {
+	t.Parallel()
+	for _, field := range []int{8, 16, 24, 32, 40, 48, 56, 72, -56} {
+		fsys, names, _ := threeSegments(t, true)
+		name := names[len(names)-1]
+		b := readFile(t, fsys, name)
+		off, _ := layout(b)
+		if field < 0 { // the whole batch is right, but follows another one
+			b[off-field] ^= 8
+			resealBatch(b[off : off+88+int(u64(b, off+48))])
+		} else {
+			b[off+field] ^= 8
+			binaryLE.PutUint32(b[off+4:], sum(b[off+8:off+88]))
+		}
+		writeFile(t, fsys, name, b)
+		if _, err := journal.OpenReadOnly(fsys, dir); !errors.Is(err, journal.ErrCorrupt) {
+			t.Errorf("field at %d: %v", field, err)
+		}
+	}
+}

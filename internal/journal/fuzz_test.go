@@ -3,7 +3,6 @@ package journal_test
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"io"
 	"path"
@@ -19,8 +18,7 @@ func reseal(b []byte) {
 	if len(b) < 128 {
 		return
 	}
-	le := binary.LittleEndian
-	le.PutUint32(b[124:], sum(b[:124]))
+	binaryLE.PutUint32(b[124:], sum(b[:124]))
 	chain := b[72:88]
 	for off := 128; off+88 <= len(b); {
 		c := b[off : off+88]
@@ -29,23 +27,30 @@ func reseal(b []byte) {
 			size = 0
 		}
 		copy(c[56:72], chain)
-		h := sha256.New()
-		h.Write(chain)
-		h.Write(c[8:56])
-		for data := b[off+88:][:size]; len(data) >= 16; {
-			whole := 16 + (uint64(u32(data, 0))+7)/8*8
-			if whole > uint64(len(data)) {
-				break
-			}
-			le.PutUint32(data[4:], sum(bytes.Join([][]byte{c[8:16], data[8:16], data[:4], data[16:whole]}, nil)))
-			h.Write(data[:16])
-			data = data[whole:]
-		}
-		copy(c[72:88], h.Sum(nil))
-		le.PutUint32(c[4:], sum(c[8:]))
+		resealBatch(b[off : off+88+int(size)])
 		chain = c[72:88]
 		off += 88 + int(size)
 	}
+}
+
+// resealBatch does so for one batch, which continues the chain value in it.
+func resealBatch(b []byte) {
+	c := b[:88]
+	h := sha256.New()
+	h.Write(c[56:72])
+	h.Write(c[8:56])
+	for data := b[88:]; len(data) >= 16; {
+		whole := 16 + (uint64(u32(data, 0))+7)/8*8
+		if whole > uint64(len(data)) {
+			break
+		}
+		covered := bytes.Join([][]byte{c[8:16], data[8:16], data[:4], data[16:whole]}, nil)
+		binaryLE.PutUint32(data[4:], sum(covered))
+		h.Write(data[:16])
+		data = data[whole:]
+	}
+	copy(c[72:88], h.Sum(nil))
+	binaryLE.PutUint32(c[4:], sum(c[8:]))
 }
 
 // FuzzSegment feeds any bytes as the only segment: opening must not panic,

@@ -94,16 +94,18 @@ func newLog(fsys vfs.FS, dir string, o Options, w *writer, segs []*segment, entr
 	return l
 }
 
-// start makes the first pass over the space, so that a caller whose disk is
-// full hears so from its first append, and starts the goroutines.
+// start asks for the free space, so that a caller whose disk is full hears so
+// from its first append, and starts the goroutines. Files are prepared beside
+// the caller, since preallocating them is most of the time that Open takes.
 func (l *Log) start() error {
-	report := l.o.OnFailure
-	l.o.OnFailure = nil // until Open has succeeded, Open reports
-	l.prepare(0)
-	if l.err != nil {
-		return errors.Join(l.err, l.release())
+	free, err := l.cat.fs.FreeBytes(l.cat.dir)
+	if err != nil {
+		return errors.Join(fmt.Errorf("free space: %w", err), l.w.f.Close())
 	}
-	l.o.OnFailure = report
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.space.full = l.space.measure(free, l.o.LowWater)
+	l.requestSpace()
 	l.wg.Go(l.background)
 	l.wg.Go(l.preparer)
 	return nil

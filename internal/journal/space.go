@@ -41,6 +41,12 @@ func (f *spareFile) room() int64 {
 	return f.size
 }
 
+// measure takes note of the free space and says whether it is below the mark.
+func (s *space) measure(free uint64, mark int64) (low bool) {
+	s.free, s.asked = int64(min(free, 1<<62)), time.Now() //nolint:gosec // bounded
+	return s.free < mark
+}
+
 // holds says whether a queue of n bytes can surely be written.
 func (s *space) holds(n int) bool {
 	return !s.exhausted || int64(n) <= s.room+s.spare.room()+s.reserve.room()
@@ -148,8 +154,7 @@ func (l *Log) prepare(want int64) {
 		l.fail(fmt.Errorf("free space: %w", err))
 		return
 	}
-	s.free, s.asked = int64(min(free, 1<<62)), time.Now() //nolint:gosec // bounded
-	low := s.free < l.o.LowWater
+	low := s.measure(free, l.o.LowWater)
 	s.exhausted = false
 	if l.parked {
 		want = max(want, int64(len(l.cur.buf)))

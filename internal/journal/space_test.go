@@ -25,6 +25,7 @@ func TestLowWater(t *testing.T) {
 		fsys.SetFree(2 << 20)
 		l, _ := open(t, fsys, o)
 		defer closeLog(t, l)
+		synctest.Wait() // the first spare files are there
 		put(t, l, payload(0))
 
 		fsys.SetFree(1<<20 - 1)
@@ -62,6 +63,7 @@ func TestNoSpace(t *testing.T) {
 		create(t, disk)
 		fsys := faultfs.New(disk)
 		l, _ := open(t, fsys, small())
+		synctest.Wait() // the first spare files are there
 		fsys.FailOp(faultfs.OpPreallocate, faultfs.NoSpace, nil)
 		var n [2]int
 		for c := range n {
@@ -108,6 +110,7 @@ func TestParked(t *testing.T) {
 			create(t, disk)
 			fsys := faultfs.New(disk)
 			l, _ := open(t, fsys, small())
+			synctest.Wait() // the first spare files are there
 			fsys.FailOp(faultfs.OpPreallocate, faultfs.NoSpace, nil)
 			k, err := tryAppend(l, journal.Ordinary, 20<<10)
 			if err != nil {
