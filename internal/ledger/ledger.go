@@ -258,6 +258,11 @@ func (l *Ledger) append(key *seal.Key, h *evidence.Header, e *audit.Event) (enfo
 		return l.place(dst, uint64(seq), h, sealed)
 	})
 	if err != nil {
+		if e.Kind == evidence.KindSession {
+			l.mu.Lock()
+			delete(l.sessions, h.Session)
+			l.mu.Unlock()
+		}
 		return nil, err
 	}
 	return ticket, nil
@@ -274,7 +279,9 @@ func (l *Ledger) place(dst []byte, index uint64, h *evidence.Header, sealed []by
 	}
 	l.lastTime = h.Time
 	line := evidence.AppendHeader(l.line[:1], h)
-	l.leaves = append(l.leaves, leafHash(line))
+	// An append can still be refused after this, and its index is then used
+	// again: the leaf takes the index's place, whatever stood there.
+	l.leaves = append(l.leaves[:index-l.first], leafHash(line))
 	switch h.Kind {
 	case evidence.KindSession:
 		if _, open := l.sessions[h.Session]; !open {

@@ -1,0 +1,243 @@
+package evidence
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+)
+
+// session takes the next entry of an open session.
+func (b *Builder) session(s *openSession, h *Header, d *Disclosed, leaf string) error {
+	var body []byte
+	if d != nil {
+		body = d.Body
+		if h.Kind != KindIdentity { // a token belongs to data/identities alone
+			if err := b.eventLine(h, body); err != nil {
+				return err
+			}
+		}
+	}
+	switch h.Kind {
+	case KindSession:
+		return b.sessionBegins(s, h, body)
+	case KindIdentity:
+		return b.identity(s, h, body)
+	case KindIntent:
+		return b.intent(s, h, body, leaf)
+	case KindRequest, KindAnswer:
+		return b.chunk(s, h, body)
+	case KindOutcome:
+		return b.outcome(s, h, body, leaf)
+	case KindSessionEnd:
+		return b.sessionEnds(s, h, body)
+	}
+	return nil
+}
+
+// decode reads a body into one of the body types and reports whether it could.
+func (b *Builder) decode(h *Header, body []byte, into any) bool {
+	if body == nil {
+		return false
+	}
+	if err := DecodeBody(body, into); err != nil {
+		b.problem(Integrity, at(h.Index), "%v", err)
+		return false
+	}
+	return true
+}
+
+func (b *Builder) sessionBegins(s *openSession, h *Header, body []byte) error {
+	b.stats.Sessions++
+	var v Session
+	if !b.decode(h, body, &v) {
+		return nil
+	}
+	s.body, s.disclosed = &v, true
+	if v.Origin == "" {
+		s.level = "asserted"
+	} else {
+		s.level = "gateway"
+	}
+	if v.Principal.ActorID != h.Actor.String() {
+		b.problem(Integrity, at(h.Index), "the session's principal has another pseudonym than its header")
+	}
+	if v.Target.TargetID != h.Target.String() {
+		b.problem(Integrity, at(h.Index), "the session's target has another pseudonym than its header")
+	}
+	return b.person(&v.Principal, h, s)
+}
+
+// person notes a principal for the population of identities.
+func (b *Builder) person(p *Principal, h *Header, s *openSession) error {
+	known := b.people[p.ActorID]
+	if known == nil {
+		known = &identity{first: h.Index, time: h.Time, body: *p, levels: make(map[string]uint64)}
+		b.people[p.ActorID] = known
+	}
+	if s != nil {
+		known.sessions++
+	}
+	return nil
+}
+
+func (b *Builder) intent(s *openSession, h *Header, body []byte, leaf string) error {
+	if s.intents[h.Exchange] != nil || h.Exchange != s.exchanges+1 {
+		b.problem(Completeness, at(h.Index), "session %s: exchange %d begins where %d is due", s.id, h.Exchange, s.exchanges+1)
+	}
+	s.exchanges = max(s.exchanges, h.Exchange)
+	in := &openIntent{index: h.Index, leaf: leaf, time: h.Time, decision: h.Decision}
+	s.intents[h.Exchange] = in
+	b.stats.Exchanges++
+	if h.Decision == "deny" {
+		b.stats.Denied++
+	} else {
+		b.stats.Allowed++
+	}
+	var v Intent
+	if b.decode(h, body, &v) {
+		in.body = &v
+		if v.Origin != "" {
+			b.stats.OwnGateway++
+		}
+	}
+	return nil
+}
+
+func (b *Builder) chunk(s *openSession, h *Header, body []byte) error {
+	in := s.intents[h.Exchange]
+	if h.Exchange != 0 && in == nil {
+		b.problem(Completeness, at(h.Index), "session %s: bytes of exchange %d, which is not open", s.id, h.Exchange)
+		return nil
+	}
+	if in != nil && h.Kind == KindAnswer {
+		in.chunks++
+	} else if in != nil {
+		in.requests++
+	}
+	var v Chunk
+	if !b.decode(h, body, &v) {
+		return nil
+	}
+	_, raw := SplitBody(body)
+	if in != nil {
+		if want := in.chunks; h.Kind == KindAnswer && v.Seq != want {
+			b.problem(Completeness, at(h.Index), "session %s, exchange %d: answer chunk %d where %d is due", s.id, h.Exchange, v.Seq, want)
+		}
+		if want := in.requests; h.Kind == KindRequest && v.Seq != want {
+			b.problem(Completeness, at(h.Index), "session %s, exchange %d: request chunk %d where %d is due", s.id, h.Exchange, v.Seq, want)
+		}
+	}
+	if h.Kind == KindRequest {
+		return b.rows(s, h.Exchange, "request", raw)
+	}
+	if in != nil {
+		if in.digest == nil {
+			in.digest = sha256.New()
+		}
+		in.digest.Write(raw)
+		in.bytes += uint64(len(raw))
+	}
+	return b.rows(s, h.Exchange, "", raw)
+}
+
+func (b *Builder) outcome(s *openSession, h *Header, body []byte, leaf string) error {
+	in := s.intents[h.Exchange]
+	if in == nil {
+		b.problem(Completeness, at(h.Index), "session %s: outcome of exchange %d, which is not open", s.id, h.Exchange)
+		return nil
+	}
+	delete(s.intents, h.Exchange)
+	var v Outcome
+	if !b.decode(h, body, &v) {
+		return nil
+	}
+	_, raw := SplitBody(body)
+	if v.SHA256 != zeroDigest {
+		digest := in.digest
+		if digest == nil {
+			digest = sha256.New()
+		}
+		digest.Write(raw)
+		if got := hex.EncodeToString(digest.Sum(nil)); got != v.SHA256 || in.bytes+uint64(len(raw)) != v.Bytes {
+			b.problem(Integrity, at(h.Index), "session %s, exchange %d: the answer's bytes are not those of its outcome", s.id, h.Exchange)
+		}
+		if in.chunks != v.Chunks || in.requests != v.Request {
+			b.problem(Completeness, at(h.Index), "session %s, exchange %d: %d answer and %d request chunks, the outcome says %d and %d",
+				s.id, h.Exchange, in.chunks, in.requests, v.Chunks, v.Request)
+		}
+	}
+	b.count(s, h, &v)
+	if err := b.rows(s, h.Exchange, "", raw); err != nil {
+		return err
+	}
+	delete(s.views, h.Exchange)
+	return b.action(s, in, h, &v, leaf)
+}
+
+// zeroDigest is what an outcome says whose answer is not known.
+const zeroDigest = "0000000000000000000000000000000000000000000000000000000000000000"
+
+func (b *Builder) count(s *openSession, h *Header, v *Outcome) {
+	b.stats.Rows += v.Rows
+	b.stats.Bytes += v.Bytes
+	switch v.Status {
+	case "error":
+		b.stats.Errors++
+	case "unknown":
+		b.stats.Unknown++
+		b.exception(h.Index, "outcome-unknown", "session %s, exchange %d may have run: %s", s.id, h.Exchange, v.Cause)
+	case "not-run":
+		b.stats.NotRun++
+	}
+}
+
+func (b *Builder) sessionEnds(s *openSession, h *Header, body []byte) error {
+	delete(b.open, s.id)
+	for n, in := range s.intents {
+		b.problem(Completeness, at(in.index), "session %s ended without an outcome of exchange %d", s.id, n)
+	}
+	var v SessionEnd
+	if !b.decode(h, body, &v) {
+		return nil
+	}
+	if v.Recovered {
+		b.exception(h.Index, "session-recovered", "session %s was cut off: %s", s.id, v.Cause)
+	} else if v.Exchanges != s.exchanges {
+		b.problem(Completeness, at(h.Index), "session %s had %d exchanges, its end says %d", s.id, s.exchanges, v.Exchanges)
+	}
+	return b.sessionDone(s, h, &v)
+}
+
+// sessionDone writes what is known of a session once it is over, or once the
+// range is (end nil).
+func (b *Builder) sessionDone(s *openSession, h *Header, end *SessionEnd) error {
+	if s.body == nil {
+		return nil
+	}
+	b.stats.Identity[s.level]++
+	if p := b.people[s.body.Principal.ActorID]; p != nil {
+		p.levels[s.level]++
+	}
+	doc := struct {
+		Session    string      `json:"session"`
+		FirstIndex uint64      `json:"first_index"`
+		LastIndex  uint64      `json:"last_index,omitempty"`
+		Began      time.Time   `json:"began"`
+		Ended      time.Time   `json:"ended,omitzero"`
+		Identity   string      `json:"identity"`
+		Open       *Session    `json:"opening"`
+		End        *SessionEnd `json:"end,omitempty"`
+	}{Session: s.id.String(), FirstIndex: s.first, Began: s.began, Identity: s.level, Open: s.body, End: end}
+	if h != nil {
+		doc.LastIndex, doc.Ended = h.Index, h.Time
+	}
+	text, err := json.MarshalIndent(&doc, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := b.sink.Append("data/sessions/"+s.id.String()+"/session.json", append(text, '\n')); err != nil {
+		return err
+	}
+	return b.sessionRow(s, h, end)
+}

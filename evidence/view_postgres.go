@@ -1,0 +1,230 @@
+package evidence
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"strconv"
+	"unicode/utf8"
+)
+
+// maxViewed is the largest frame that is shown in a readable view, in bytes.
+// Larger ones are named with their size; their bytes stand in the bodies.
+const maxViewed = 1 << 20
+
+// answerView turns the frames of one exchange's answer (PostgreSQL
+// documentation, "Message Formats") into lines of rows.jsonl. Frames may be cut anywhere.
+type answerView struct {
+	carry   []byte
+	skip    int // bytes of an oversized frame still to come
+	formats []byte
+}
+
+// rows appends readable lines for the bytes of an exchange's request or answer.
+func (b *Builder) rows(s *openSession, exchange uint64, direction string, raw []byte) error {
+	if s.body == nil || s.body.Target.Protocol != "postgres" || len(raw) == 0 {
+		return nil
+	}
+	key := exchange << 1
+	if direction == "request" {
+		key |= 1
+	}
+	v := s.views[key]
+	if v == nil {
+		v = &answerView{}
+		s.views[key] = v
+	}
+	out := v.append(b.line[:0], exchange, direction, raw)
+	if len(out) == 0 {
+		return nil
+	}
+	b.line = out
+	return b.sink.Append("data/sessions/"+s.id.String()+"/rows.jsonl", out)
+}
+
+func (v *answerView) append(dst []byte, exchange uint64, direction string, raw []byte) []byte {
+	if n := min(v.skip, len(raw)); n > 0 {
+		v.skip -= n
+		raw = raw[n:]
+	}
+	data := raw
+	if len(v.carry) > 0 {
+		v.carry = append(v.carry, raw...)
+		data = v.carry
+	}
+	for len(data) >= 5 {
+		n := int(binary.BigEndian.Uint32(data[1:])) + 1
+		if n < 5 {
+			data = nil // not frames: nothing more is shown
+			break
+		}
+		if n > maxViewed {
+			dst = v.begin(dst, exchange, direction)
+			dst = append(dst, `"frame":`...)
+			dst = appendJSON(dst, string(rune(data[0])))
+			dst = append(dst, `,"bytes":`...)
+			dst = strconv.AppendInt(dst, int64(n), 10)
+			dst = append(dst, "}\n"...)
+			have := min(n, len(data))
+			v.skip = n - have
+			data = data[have:]
+			continue
+		}
+		if len(data) < n {
+			break
+		}
+		dst = v.frame(dst, exchange, direction, data[0], data[5:n])
+		data = data[n:]
+	}
+	v.carry = append(v.carry[:0], data...)
+	return dst
+}
+
+func (*answerView) begin(dst []byte, exchange uint64, direction string) []byte {
+	dst = append(dst, `{"exchange":`...)
+	dst = strconv.AppendUint(dst, exchange, 10)
+	dst = append(dst, ',')
+	if direction != "" {
+		dst = append(dst, `"direction":"`...)
+		dst = append(dst, direction...)
+		dst = append(dst, `",`...)
+	}
+	return dst
+}
+
+// frame appends the line of one frame; frames that only say that something was
+// done have none.
+func (v *answerView) frame(dst []byte, exchange uint64, direction string, typ byte, body []byte) []byte {
+	switch typ {
+	case 'T':
+		return v.columns(v.begin(dst, exchange, direction), body)
+	case 'D':
+		return v.row(v.begin(dst, exchange, direction), body)
+	case 'd':
+		dst = append(v.begin(dst, exchange, direction), `"copy":`...)
+		return append(appendValue(dst, body, 0), "}\n"...)
+	case 'E', 'N':
+		name := `"error":{`
+		if typ == 'N' {
+			name = `"notice":{`
+		}
+		dst = append(v.begin(dst, exchange, direction), name...)
+		return append(appendFields(dst, body), "}}\n"...)
+	case 'S', 'A', 'C':
+		names := map[byte]string{'S': `"parameter":`, 'A': `"notification":`, 'C': `"complete":`}
+		if typ == 'A' && len(body) > 4 {
+			body = body[4:]
+		}
+		dst = append(v.begin(dst, exchange, direction), names[typ]...)
+		return append(appendValue(dst, body, 0), "}\n"...)
+	case 'V':
+		dst = append(v.begin(dst, exchange, direction), `"result":`...)
+		if len(body) >= 4 && binary.BigEndian.Uint32(body) != 0xffffffff {
+			return append(appendValue(dst, body[4:], 1), "}\n"...)
+		}
+		return append(dst, "null}\n"...)
+	}
+	return dst
+}
+
+// columns reads a RowDescription: names, and the formats of the rows to come.
+func (v *answerView) columns(dst, body []byte) []byte {
+	dst = append(dst, `"columns":[`...)
+	v.formats = v.formats[:0]
+	if len(body) < 2 {
+		return append(dst, "]}\n"...)
+	}
+	n := int(binary.BigEndian.Uint16(body))
+	body = body[2:]
+	for i := range n {
+		end := 0
+		for end < len(body) && body[end] != 0 {
+			end++
+		}
+		if len(body) < end+19 {
+			break
+		}
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendValue(dst, body[:end], 0)
+		v.formats = append(v.formats, body[end+18])
+		body = body[end+19:]
+	}
+	return append(dst, "]}\n"...)
+}
+
+func (v *answerView) row(dst, body []byte) []byte {
+	dst = append(dst, `"row":[`...)
+	if len(body) < 2 {
+		return append(dst, "]}\n"...)
+	}
+	n := int(binary.BigEndian.Uint16(body))
+	body = body[2:]
+	for i := range n {
+		if len(body) < 4 {
+			break
+		}
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		size := int(int32(binary.BigEndian.Uint32(body)))
+		body = body[4:]
+		if size < 0 {
+			dst = append(dst, "null"...)
+			continue
+		}
+		if size > len(body) {
+			break
+		}
+		format := byte(0)
+		if i < len(v.formats) {
+			format = v.formats[i]
+		}
+		dst = appendValue(dst, body[:size], format)
+		body = body[size:]
+	}
+	return append(dst, "]}\n"...)
+}
+
+// appendValue appends text as a string, and what is binary or not UTF-8 as {"b64": …}.
+func appendValue(dst, v []byte, format byte) []byte {
+	if format == 0 && utf8.Valid(v) {
+		for len(v) > 0 && v[len(v)-1] == 0 {
+			v = v[:len(v)-1]
+		}
+		return appendJSON(dst, string(v))
+	}
+	dst = append(dst, `{"b64":"`...)
+	dst = base64.StdEncoding.AppendEncode(dst, v)
+	return append(dst, `"}`...)
+}
+
+func appendJSON(dst []byte, s string) []byte {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return append(dst, "null"...)
+	}
+	return append(dst, text...)
+}
+
+// appendFields appends the fields of an ErrorResponse or NoticeResponse.
+func appendFields(dst, body []byte) []byte {
+	first := true
+	for len(body) > 1 {
+		typ := body[0]
+		end := 1
+		for end < len(body) && body[end] != 0 {
+			end++
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = appendJSON(dst, string(rune(typ)))
+		dst = append(dst, ':')
+		dst = appendValue(dst, body[1:end], 0)
+		body = body[min(end+1, len(body)):]
+	}
+	return dst
+}
