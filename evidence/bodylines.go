@@ -41,7 +41,13 @@ func (r *bodyReader) at(index uint64) (*Disclosed, error) {
 	return d, nil
 }
 
-func (r *bodyReader) left() bool { return r.next != nil || !r.done }
+// left reports whether bodies remain that no header asked for.
+func (r *bodyReader) left() bool {
+	if r.next == nil && !r.done && r.read() != nil {
+		return true
+	}
+	return r.next != nil
+}
 
 func (r *bodyReader) read() error {
 	line, err := r.lines.next()
@@ -134,4 +140,12 @@ func (r *withheldReader) at(index uint64) (string, error) {
 	return reason, nil
 }
 
-func (r *withheldReader) left() bool { return r.reason != "" || !r.done }
+// left reports whether reasons remain that no header asked for.
+func (r *withheldReader) left() bool {
+	if r.reason == "" && !r.done {
+		if _, err := r.at(0); err != nil {
+			return true
+		}
+	}
+	return r.reason != ""
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
 	"strings"
 	"testing"
@@ -79,18 +80,19 @@ func exchange(t *testing.T, l *Ledger, n int) {
 			t.Fatal(err)
 		}
 	}
-	add(audit.New(evidence.KindSession, &evidence.Session{Role: "default"}))
+	add(audit.New(evidence.KindSession, &evidence.Session{
+		Role: "default", Principal: evidence.Principal{Issuer: "ci", Name: "ana", ActorID: s.ActorID().String()},
+		Target: evidence.Target{TargetID: s.TargetID().String(), Name: "orders", Protocol: "postgres"},
+	}))
 	for i := 1; i <= n; i++ {
 		in := evidence.Intent{Op: "query", Text: fmt.Sprintf("SELECT %d", i), Rule: "r"}
 		add(&audit.Event{Kind: evidence.KindIntent, Exchange: uint64(i), Decision: "allow", Meta: audit.AppendIntent(nil, &in)})
-		var d [32]byte
-		out := evidence.Outcome{Status: "ok"}
-		add(&audit.Event{
-			Kind: evidence.KindOutcome, Exchange: uint64(i), Meta: audit.AppendOutcome(nil, &out, &d),
-			Raw: bytes.Repeat([]byte("row "), i*1000),
-		})
+		raw := bytes.Repeat([]byte("row "), i*1000)
+		d := sha256.Sum256(raw)
+		out := evidence.Outcome{Status: "ok", Bytes: uint64(len(raw))}
+		add(&audit.Event{Kind: evidence.KindOutcome, Exchange: uint64(i), Meta: audit.AppendOutcome(nil, &out, &d), Raw: raw})
 	}
-	add(audit.New(evidence.KindSessionEnd, &evidence.SessionEnd{}))
+	add(audit.New(evidence.KindSessionEnd, &evidence.SessionEnd{Exchanges: uint64(n)}))
 }
 
 // read recomputes everything from the journal alone.
