@@ -254,6 +254,17 @@ func (x *Exchange) flush(st *stream, kind evidence.Kind) error {
 	return nil
 }
 
+// Flush records what Answer was given so far, so that what is recorded next in
+// the session stands behind it in the book. It does not wait for the disk.
+func (x *Exchange) Flush() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.ended || x.unrecorded {
+		return nil
+	}
+	return x.flush(&x.out, evidence.KindAnswer)
+}
+
 // End records what came of the exchange, with the closing frame as the last
 // bytes of its answer, and returns the receipt after which that frame may be
 // released. It must be called once for every exchange that was begun.

@@ -265,7 +265,8 @@ func (s *Session) start(ctx context.Context) error {
 	if g.closing != nil {
 		why := g.closing
 		g.mu.Unlock()
-		s.end(why)
+		s.cancel(why)
+		_ = s.end(why)
 		return why
 	}
 	g.sessions[s.rec.ID()] = s
@@ -303,7 +304,12 @@ func errExpired() *access.DenyError {
 func (s *Session) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || time.Now().Before(s.principal.SessionEnd) {
+	if s.closed {
+		return
+	}
+	if time.Until(s.principal.SessionEnd) > 0 {
+		// Renewed in the same moment, or the wall clock was set back.
+		s.armExpiry()
 		return
 	}
 	s.expired = true

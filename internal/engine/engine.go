@@ -49,6 +49,9 @@ type Listener struct {
 	TLS func() (*tls.Config, error)
 	// Auth is how the token arrives: "password" or "oauthbearer".
 	Auth string
+	// OAuthDiscovery is the discovery document's URL that a client is told
+	// when it asks where to get a token, with Auth "oauthbearer"; "" tells nothing.
+	OAuthDiscovery string
 	// InsecurePlaintext lets agents in without TLS; only on loopback.
 	InsecurePlaintext bool
 }

@@ -1,12 +1,9 @@
 package postgres
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gatebook/gatebook/internal/access"
@@ -18,9 +15,11 @@ const (
 	// outSize is how many bytes of answers are put together before they are
 	// released even if more is already here.
 	outSize = 64 << 10
-	// maxFrame is the largest frame that is taken whole; only frames of bulk
+	// maxFrame is the largest frame that is taken whole; only rows and COPY
 	// data may be longer, and go through in pieces.
 	maxFrame = 16 << 20
+	// maxUnasked is the largest entry of what came without a request.
+	maxUnasked = 128 << 10
 )
 
 // answers is the answer pump: it reads the target's frames, pairs them with
@@ -30,10 +29,16 @@ type answers struct {
 	in   *pgwire.Reader
 	out  []byte
 	wait enforce.Receipt // what must be durable before out goes
-	// barrier is where a frame of a Query begins whose record waits until it
-	// is known whether it closes the Query; -1 if there is none.
-	barrier  int
-	skipping bool // after an error in the extended protocol, up to the Sync
+	also enforce.Receipt // the same, of exchanges that the request pump ended
+	// barrier is where a frame of a Query begins that may close it, and must
+	// wait for the outcome; -1 if there is none.
+	barrier int
+	// partial: the agent has got the beginning of a frame, but not its end.
+	partial bool
+	// gone says why the agent takes no more answers. What runs still gets its
+	// outcome, but no more of its answer is recorded.
+	gone error
+	busy int // recent flushes that were large
 }
 
 func (p *answers) init(r *relay) {
@@ -50,11 +55,11 @@ func (p *answers) run() error {
 		}
 		typ, n, err := p.in.Peek()
 		if err != nil {
-			return errors.Join(p.settleHeld(), p.flush(), upstreamGone(err))
+			return errors.Join(p.settleLast(), p.flush(), upstreamGone(err))
 		}
 		if err := p.frame(typ, n); err != nil {
 			// What was recorded may still go; what was not may not.
-			return errors.Join(err, p.flush())
+			return errors.Join(err, p.settleLast(), p.flush())
 		}
 	}
 }
@@ -76,54 +81,42 @@ func (p *answers) flush() error {
 	if end == 0 {
 		return nil
 	}
-	if p.wait != nil {
-		if err := p.wait.Wait(p.r.ctx); err != nil {
-			p.out = p.out[:0]
+	for _, receipt := range []*enforce.Receipt{&p.wait, &p.also} {
+		if *receipt == nil {
+			continue
+		}
+		if err := (*receipt).Wait(p.r.ctx); err != nil {
+			p.out, p.barrier = p.out[:0], -1
 			return err
 		}
-		p.wait = nil
+		*receipt = nil
 	}
-	if err := p.r.a.conn.SetWriteDeadline(time.Now().Add(p.r.d.limits.Stall)); err != nil {
-		return err
-	}
-	_, err := p.r.a.conn.Write(p.out[:end])
+	p.write(p.out[:end])
 	p.out = p.out[:copy(p.out, p.out[end:])]
 	if p.barrier >= 0 {
 		p.barrier = 0
 	}
-	if cap(p.out) > 4*outSize && len(p.out) == 0 {
-		p.out = nil
-	}
-	if err != nil {
-		return fmt.Errorf("the agent does not take its answer: %w", err)
+	if end >= outSize/4 {
+		p.busy = 16
+	} else if p.busy--; p.busy < 0 && cap(p.out) > outSize/4 && len(p.out) == 0 {
+		p.out = nil // idle sessions hold little memory
 	}
 	return nil
 }
 
-// head returns the message whose answer is due; ok is false if there is none.
-func (p *answers) head() (it item, ok bool) {
-	p.r.mu.Lock()
-	defer p.r.mu.Unlock()
-	if len(p.r.queue) == 0 {
-		return item{}, false
+// write sends bytes to the agent. An agent that does not take them is gone.
+func (p *answers) write(b []byte) {
+	if p.gone != nil {
+		return
 	}
-	return p.r.queue[0], true
-}
-
-// pop takes the head off the queue.
-func (p *answers) pop() {
-	p.r.mu.Lock()
-	defer p.r.mu.Unlock()
-	p.popLocked()
-}
-
-func (p *answers) popLocked() {
 	r := p.r
-	r.queue[0] = item{}
-	r.queue = r.queue[1:]
-	if len(r.queue) == 0 {
-		r.queue = nil
-		r.cond.Broadcast()
+	_ = r.a.conn.SetWriteDeadline(time.Now().Add(r.d.limits.Stall))
+	if r.s.Context().Err() != nil { // looked at after the deadline was set, which the session's end sets too
+		_ = r.a.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	}
+	if _, err := r.a.conn.Write(b); err != nil {
+		p.gone = fmt.Errorf("the agent does not take its answer: %w", err)
+		_ = r.a.conn.SetReadDeadline(past) // the request pump ends
 	}
 }
 
@@ -134,17 +127,22 @@ func unexpected(typ byte) error {
 // frame handles the next frame.
 func (p *answers) frame(typ byte, n int) error {
 	switch typ {
-	case 'N', 'S', 'A', 'Z', 'E':
-	default:
-		it, ok := p.head()
-		if !ok || p.skipping || it.kind == itemSync || it.ex.own != nil {
-			return unexpected(typ)
+	case 'D', 'd':
+		it, err := p.due(typ)
+		if err != nil {
+			return err
 		}
-		return p.answer(it, typ, n)
+		return p.bulk(it.ex, typ)
 	}
-	frame, err := p.whole(typ, n)
+	if n > maxFrame {
+		return fmt.Errorf("%w: frame %q of %d bytes from the target", pgwire.ErrMalformed, typ, n)
+	}
+	frame, err := p.in.Next()
 	if err != nil {
 		return err
+	}
+	if !pgwire.WellFormed(typ, frame[pgwire.FrameHeader:]) {
+		return fmt.Errorf("%w: frame %q of %d bytes from the target", pgwire.ErrMalformed, typ, n)
 	}
 	switch typ {
 	case 'Z':
@@ -153,41 +151,82 @@ func (p *answers) frame(typ byte, n int) error {
 		return p.failed(frame)
 	case 'S':
 		return p.status(frame)
+	case 'A':
+		return p.unasked(frame)
+	case 'N':
+		return p.notice(frame)
 	}
-	if typ == 'N' {
-		if it, ok := p.head(); ok && it.ex != nil && it.ex.own == nil && !it.ex.ended && !p.skipping {
-			return p.record(it.ex, frame)
-		}
-	}
-	return p.unasked(frame)
-}
-
-func (p *answers) whole(typ byte, n int) ([]byte, error) {
-	if n > maxFrame {
-		return nil, fmt.Errorf("%w: frame %q of %d bytes from the target", pgwire.ErrMalformed, typ, n)
-	}
-	return p.in.Next()
-}
-
-// unasked records and releases frames that belong to no request.
-func (p *answers) unasked(frames []byte) error {
-	receipt, err := p.r.s.Unasked(frames)
+	it, err := p.due(typ)
 	if err != nil {
 		return err
 	}
-	p.wait = receipt
+	return p.answer(it, typ, frame)
+}
+
+// due returns the message that a frame of this type answers. It is an error if
+// no such frame is due, so that nothing passes that was not asked for.
+func (p *answers) due(typ byte) (item, error) {
+	r := p.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	it, skipped, ok := r.queue.head()
+	if !ok || r.skipping || it.kind == itemSync || it.ex.own != nil || it.ex.ended || !it.ex.step(it.kind, typ) {
+		return item{}, unexpected(typ)
+	}
+	if skipped > 0 {
+		r.queue.pop(skipped) // the target read these Syncs in copy-in mode
+	}
+	return it, nil
+}
+
+// notice records a notice with the exchange that is being answered.
+func (p *answers) notice(frame []byte) error {
+	r := p.r
+	r.mu.Lock()
+	it, _, ok := r.queue.head()
+	own := !ok || it.ex == nil || it.ex.own != nil || it.ex.ended || r.skipping
+	r.mu.Unlock()
+	if own {
+		return p.unasked(frame)
+	}
+	return p.record(it.ex, frame)
+}
+
+// unasked records and releases frames that belong to no request. What the
+// agent got before them is recorded before them.
+func (p *answers) unasked(frames []byte) error {
+	if p.gone != nil {
+		return nil
+	}
+	r := p.r
+	r.mu.Lock()
+	it, _, ok := r.queue.head()
+	r.mu.Unlock()
+	if ok && it.ex != nil && !it.ex.ended && it.ex.own == nil {
+		if err := it.ex.x.Flush(); err != nil {
+			return err
+		}
+	}
+	for rest := frames; len(rest) > 0; {
+		n := min(len(rest), maxUnasked)
+		receipt, err := r.s.Unasked(rest[:n])
+		if err != nil {
+			return err
+		}
+		p.wait = receipt
+		rest = rest[n:]
+	}
 	p.out = append(p.out, frames...)
 	return nil
 }
 
-// record records a frame of an exchange's answer that does not close it, and
-// releases it unless the exchange is the gateway's own.
+// record records frames of an exchange's answer and puts them into the output,
+// unless the exchange is the gateway's own.
 func (p *answers) record(ex *exch, frames []byte) error {
-	if err := p.unhold(ex); err != nil {
-		return err
-	}
-	if err := ex.x.Answer(p.r.ctx, frames); err != nil {
-		return err
+	if p.gone == nil || ex.silent {
+		if err := ex.x.Answer(p.r.ctx, frames); err != nil {
+			return err
+		}
 	}
 	if !ex.silent {
 		p.out = append(p.out, frames...)
@@ -195,228 +234,166 @@ func (p *answers) record(ex *exch, frames []byte) error {
 	return nil
 }
 
-// hold puts a frame of a Query aside that may be the closing one: it is in the
-// output behind the barrier, and recorded when the next frame shows what it was.
+// hold records a frame of a Query that may be the closing one and puts the
+// barrier before it: it is released when the next frame shows that it was not,
+// or with the outcome.
 func (p *answers) hold(ex *exch, frame []byte) error {
-	if err := p.unhold(ex); err != nil {
+	at := len(p.out)
+	if err := p.record(ex, frame); err != nil {
 		return err
 	}
-	ex.held = append(ex.held[:0], frame...)
+	ex.closing = true
 	if !ex.silent {
-		p.barrier = len(p.out)
-		p.out = append(p.out, frame...)
+		p.barrier = at
 	}
 	return nil
 }
 
-// unhold records a held frame as an ordinary part of the answer.
-func (p *answers) unhold(ex *exch) error {
-	if len(ex.held) == 0 {
-		return nil
+// unhold is called when a frame shows that the held one did not close its Query.
+func (p *answers) unhold(ex *exch) {
+	if ex.closing {
+		ex.closing = false
+		p.barrier = -1
 	}
-	err := ex.x.Answer(p.r.ctx, ex.held)
-	ex.held = ex.held[:0]
-	p.barrier = -1
-	return err
 }
 
-// end records an exchange's outcome with its closing frame, which is already
-// in the output.
+// end records an exchange's outcome. closing is the rest of its answer; it is
+// in the output already.
 func (p *answers) end(ex *exch, closing []byte) error {
-	ex.ended = true
-	if len(ex.statements) > 1 {
-		detail, err := json.Marshal(map[string]any{"statements": ex.statements})
-		if err != nil {
-			return err
-		}
-		ex.outcome.Detail = detail
+	if p.gone != nil && !ex.silent {
+		closing = nil
+		ex.undelivered = true
 	}
-	p.barrier = -1
-	receipt, err := ex.x.End(&ex.outcome, closing)
+	receipt, err := ex.finish(closing)
 	if err != nil {
 		return err
 	}
+	p.barrier = -1
 	p.wait = receipt
 	return nil
 }
 
-// close ends an exchange of the extended protocol with its closing frame.
+// close ends an exchange with its closing frame.
 func (p *answers) close(ex *exch, frame []byte) error {
 	if !ex.silent {
+		p.barrier = len(p.out)
 		p.out = append(p.out, frame...)
 	}
 	return p.end(ex, frame)
 }
 
 // answer handles a frame that belongs to the message at the head.
-func (p *answers) answer(it item, typ byte, n int) error {
+func (p *answers) answer(it item, typ byte, frame []byte) error {
 	ex := it.ex
+	p.unhold(ex)
 	switch typ {
-	case 'D', 'd', 'T':
-		if !allowed(it.kind, typ) {
-			return unexpected(typ)
-		}
-		return p.bulk(it, typ, n)
-	}
-	frame, err := p.whole(typ, n)
-	if err != nil {
-		return err
-	}
-	if !allowed(it.kind, typ) {
-		return unexpected(typ)
-	}
-	switch typ {
-	case 'G':
-		p.copyIn(it)
-	case 'C', 'I', 's':
-		p.tag(ex, typ, frame)
+	case 'T':
+		ex.fields = int(frame[pgwire.FrameHeader])<<8 | int(frame[pgwire.FrameHeader+1])
 		if it.kind == itemQuery {
-			return p.hold(ex, frame)
+			return p.record(ex, frame)
 		}
+	case 't', 'H', 'c':
+		return p.record(ex, frame)
+	case 'G':
+		p.copyIn(ex)
+		return p.record(ex, frame)
 	case 'V':
 		ex.outcome.Status = access.StatusOK
 		return p.hold(ex, frame)
-	case 'H', 'c', 't':
-		return p.record(ex, frame)
-	}
-	if typ == 'G' {
-		return p.record(ex, frame)
+	case 'C', 'I', 's':
+		ex.tag(typ, frame)
+		p.copyEnds(ex)
+		if it.kind == itemQuery {
+			return p.hold(ex, frame)
+		}
 	}
 	return p.complete(it, frame)
 }
 
 // complete handles the frame that completes the answer of a message.
 func (p *answers) complete(it item, frame []byte) error {
+	if it.last {
+		if it.ex.outcome.Status == "" {
+			it.ex.outcome.Status = access.StatusOK
+		}
+		if err := p.close(it.ex, frame); err != nil {
+			return err
+		}
+	} else if err := p.record(it.ex, frame); err != nil {
+		return err
+	}
 	r := p.r
 	r.mu.Lock()
-	if it.st != nil {
-		r.statements.settle(it.st, true)
-	}
-	if it.po != nil {
-		r.portals.settle(it.po, true)
-	}
-	p.popLocked()
-	r.cond.Broadcast()
-	r.mu.Unlock()
-	if !it.last {
-		return p.record(it.ex, frame)
-	}
-	if it.ex.outcome.Status == "" {
-		it.ex.outcome.Status = access.StatusOK
-	}
-	return p.close(it.ex, frame)
+	defer r.mu.Unlock()
+	defer r.cond.Broadcast()
+	r.queue.pop(1)
+	return r.settle(it, true)
 }
 
-// allowed says which frames may answer which message, but for errors.
-func allowed(kind itemKind, typ byte) bool {
-	var set string
-	switch kind {
-	case itemParse:
-		set = "1"
-	case itemBind:
-		set = "2"
-	case itemClose:
-		set = "3"
-	case itemDescribeStatement:
-		set = "tTn"
-	case itemDescribePortal:
-		set = "Tn"
-	case itemExecute:
-		set = "DCIsGHdc"
-	case itemQuery:
-		set = "TDCIGHdc"
-	case itemCall:
-		set = "V"
+// bulk handles rows and COPY data, which may be long or many.
+func (p *answers) bulk(ex *exch, typ byte) error {
+	p.unhold(ex)
+	if p.in.Buffered() {
+		frames, count := p.in.Run()
+		if typ == 'D' {
+			var ok bool
+			if ex.fields, ok = pgwire.CheckRows(frames, ex.fields); !ok {
+				return fmt.Errorf("%w: DataRow from the target", pgwire.ErrMalformed)
+			}
+		}
+		ex.rows += uint64(count)
+		return p.record(ex, frames)
 	}
-	return strings.IndexByte(set, typ) >= 0
-}
-
-// bulk handles frames that may be long or many: rows, COPY data, and row
-// descriptions.
-func (p *answers) bulk(it item, typ byte, n int) error {
-	ex := it.ex
-	if typ == 'T' && it.kind != itemQuery {
-		frame, err := p.whole(typ, n)
+	ex.rows++
+	var row pgwire.Row
+	for first := true; ; first = false {
+		piece, more, err := p.in.Piece()
 		if err != nil {
 			return err
 		}
-		return p.complete(it, frame)
-	}
-	if typ == 'D' || typ == 'd' {
-		ex.rows++
-	}
-	if !p.in.Buffered() {
-		for {
-			piece, more, err := p.in.Piece()
-			if err != nil {
-				return err
+		if typ == 'D' {
+			body := piece
+			if first {
+				body = piece[pgwire.FrameHeader:]
 			}
-			if err := p.record(ex, piece); err != nil {
-				return err
+			if n := row.Write(body, ex.fields); n >= 0 {
+				ex.fields = n
 			}
-			if len(p.out) >= outSize {
-				if err := p.flush(); err != nil {
-					return err
-				}
-			}
-			if !more {
-				return nil
+			if row.Bad() || !more && !row.End() {
+				return fmt.Errorf("%w: DataRow from the target", pgwire.ErrMalformed)
 			}
 		}
-	}
-	frames, count := p.in.Run()
-	if typ == 'D' || typ == 'd' {
-		ex.rows += uint64(count) - 1
-	}
-	return p.record(ex, frames)
-}
-
-// tag takes down what a statement's completion says.
-func (p *answers) tag(ex *exch, typ byte, frame []byte) {
-	tag := ""
-	switch typ {
-	case 'C':
-		c := pgwire.NewCursor(frame[pgwire.FrameHeader:])
-		tag = string(c.String())
-	case 's':
-		tag = "(suspended)"
-	}
-	rows := ex.rows
-	if rows == 0 {
-		if i := strings.LastIndexByte(tag, ' '); i >= 0 {
-			rows, _ = strconv.ParseUint(tag[i+1:], 10, 64)
+		if err := p.record(ex, piece); err != nil {
+			return err
 		}
-	}
-	ex.rows = 0
-	ex.outcome.Rows += rows
-	ex.outcome.Status = access.StatusOK
-	if ex.outcome.Tag == "" {
-		ex.outcome.Tag = tag
-	} else if len(ex.outcome.Tag) < 1000 {
-		ex.outcome.Tag += "; " + tag
-	}
-	if ex.simple && len(ex.statements) < 10000 {
-		ex.statements = append(ex.statements, statementOutcome{Tag: tag, Rows: rows})
+		p.partial = p.partial || more
+		if len(p.out) >= outSize {
+			if err := p.flush(); err != nil {
+				return err
+			}
+		}
+		if !more {
+			p.partial = false
+			return nil
+		}
 	}
 }
 
 // copyIn opens copy-in mode for an exchange.
-func (p *answers) copyIn(it item) {
+func (p *answers) copyIn(ex *exch) {
 	r := p.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.copying = it.ex
-	if it.kind == itemExecute {
-		// Syncs that were forwarded behind the Execute are read by the target
-		// in copy-in mode, where it ignores them.
-		for len(r.queue) > 1 && r.queue[1].kind == itemSync {
-			r.queue = append(r.queue[:1], r.queue[2:]...)
-		}
+	r.copying = ex
+	// Syncs that were forwarded behind it are read by the target in copy-in
+	// mode, where it ignores them, unless it fails first.
+	for all, i := r.queue.all(), 1; i < len(all) && all[i].kind == itemSync; i++ {
+		all[i].maybe = true
 	}
 	r.cond.Broadcast()
 }
 
-// copyEnds closes copy-in mode after an error of the target.
+// copyEnds closes copy-in mode when the target has ended it.
 func (p *answers) copyEnds(ex *exch) {
 	p.r.mu.Lock()
 	defer p.r.mu.Unlock()
@@ -427,96 +404,128 @@ func (p *answers) copyEnds(ex *exch) {
 
 // failed handles an ErrorResponse.
 func (p *answers) failed(frame []byte) error {
-	e := decodeError(frame)
-	if s := e.SeverityUnlocalized; s == "FATAL" || s == "PANIC" || s == "" && (e.Severity == "FATAL" || e.Severity == "PANIC") {
-		p.r.mu.Lock()
-		p.r.fatal = true
-		p.r.mu.Unlock()
+	e, _ := pgwire.ParseFields(frame[pgwire.FrameHeader:])
+	r := p.r
+	r.mu.Lock()
+	r.fatal = r.fatal || e.Fatal()
+	it, skipped, ok := r.queue.head()
+	own := !ok || it.kind == itemSync || r.skipping || it.ex.ended
+	if !own && skipped > 0 {
+		r.queue.pop(skipped)
 	}
-	it, ok := p.head()
-	if !ok || it.kind == itemSync || p.skipping || it.ex.ended {
+	r.mu.Unlock()
+	if own {
 		// Nothing of the agent's runs: the target ends the connection, or the
 		// commit that a Sync makes has failed.
-		if _, err := p.r.s.Note("error without a request", e.Code); err != nil {
+		if _, err := r.s.Note("error without a request", e.Code); err != nil {
 			return err
 		}
 		return p.unasked(frame)
 	}
 	ex := it.ex
 	p.copyEnds(ex)
+	p.unhold(ex)
 	if ex.own != nil {
-		return p.refuse(it, &e.Code, e.Message, frame)
+		if e.Fatal() {
+			return p.unasked(frame)
+		}
+		return p.refuse(it, &e, frame)
 	}
 	ex.outcome.Status, ex.outcome.Code, ex.outcome.Message = access.StatusError, e.Code, e.Message
 	if it.kind == itemQuery {
 		ex.statements = append(ex.statements, statementOutcome{Code: e.Code, Rows: ex.rows})
+		ex.phase = phaseOver
 		return p.hold(ex, frame)
 	}
-	if it.kind != itemCall {
-		p.skipping = true
+	if it.kind == itemCall {
+		ex.phase = phaseOver
+		return p.hold(ex, frame)
 	}
-	return p.close(ex, frame)
+	if err := p.close(ex, frame); err != nil {
+		return err
+	}
+	p.skip(it)
+	return nil
+}
+
+// skip notes that the target skips everything up to the next Sync.
+func (p *answers) skip(it item) {
+	r := p.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.skipping = true
+	if it.kind == itemParse && it.st != nil && it.st.name == "" {
+		// The unnamed statement falls away even if what was to replace it fails.
+		delete(r.statements.confirmed, "")
+	}
+	r.cond.Broadcast()
 }
 
 // refuse puts the gateway's refusal in the place of the error that the target
 // gave to the statement standing in for the refused request.
-func (p *answers) refuse(it item, code *string, message string, frame []byte) error {
+func (p *answers) refuse(it item, e *pgwire.Fields, frame []byte) error {
 	ex := it.ex
-	if _, err := ex.own.End(&access.Outcome{Status: access.StatusError, Code: *code, Message: message}, frame); err != nil {
+	own := access.Outcome{Status: access.StatusError, Code: e.Code, Message: e.Message}
+	if _, err := ex.own.End(&own, frame); err != nil {
 		return err
 	}
-	ours := appendError(nil, "ERROR", ex.deny,
-		fmt.Sprintf("session %s, exchange %d", p.r.s.ID(), ex.x.Number()))
+	ours := appendError(nil, "ERROR", ex.deny, fmt.Sprintf("session %s, exchange %d", p.r.s.ID(), ex.x.Number()))
 	ex.outcome.Status, ex.outcome.Code, ex.outcome.Message = access.StatusDenied, sqlState[ex.deny.Code], ex.deny.Reason
-	if it.kind != itemQuery {
-		p.skipping = true
+	if err := p.close(ex, ours); err != nil {
+		return err
 	}
-	return p.close(ex, ours)
+	if it.kind != itemQuery {
+		p.skip(it)
+	}
+	return nil
 }
 
-// settleHeld records a Query's closing frame when the connection ends before
+// settleLast records a Query's closing frame when the connection ends before
 // its ReadyForQuery came.
-func (p *answers) settleHeld() error {
-	it, ok := p.head()
-	if !ok || it.ex == nil || len(it.ex.held) == 0 || it.ex.ended {
+func (p *answers) settleLast() error {
+	p.r.mu.Lock()
+	it, _, ok := p.r.queue.head()
+	p.r.mu.Unlock()
+	if !ok || it.ex == nil || !it.ex.closing || it.ex.ended {
 		return nil
 	}
-	return p.end(it.ex, it.ex.held)
+	return p.end(it.ex, nil)
 }
 
 // ready handles a ReadyForQuery: every exchange before it gets its outcome.
 func (p *answers) ready(frame []byte) error {
-	if len(frame) != pgwire.FrameHeader+1 {
-		return unexpected('Z')
-	}
+	r := p.r
 	silent := false
-	for {
-		it, ok := p.head()
-		if !ok {
-			return unexpected('Z')
-		}
-		ends := it.kind == itemSync || !p.skipping && (it.kind == itemQuery || it.kind == itemCall)
-		if !ends && !p.skipping {
-			return unexpected('Z')
-		}
-		if ex := it.ex; ex != nil {
-			silent = ex.silent
-			if err := p.readyFor(it, ends); err != nil {
-				return err
-			}
-		}
-		p.pop()
-		if ends {
+	for done := false; !done; {
+		r.mu.Lock()
+		if r.queue.takeSync() {
+			r.mu.Unlock()
+			silent = false
 			break
 		}
+		all := r.queue.all()
+		skipping := r.skipping
+		r.mu.Unlock()
+		if len(all) == 0 {
+			return unexpected('Z')
+		}
+		it := all[0]
+		done = !skipping && (it.kind == itemQuery || it.kind == itemCall)
+		if !done && !skipping || done && !it.ex.ended && !it.ex.closing {
+			return unexpected('Z')
+		}
+		silent = it.ex.silent
+		if err := p.readyFor(it, done); err != nil {
+			return err
+		}
 	}
-	p.skipping = false
-	r := p.r
 	r.mu.Lock()
+	r.skipping = false
 	r.tx = frame[pgwire.FrameHeader]
 	if r.tx == 'I' {
-		r.portals.confirmed = nil // portals end with their transaction
+		clear(r.portals.confirmed) // portals end with their transaction
 	}
+	p.also, r.skipped = r.skipped, nil
 	r.cond.Broadcast()
 	r.mu.Unlock()
 	if !silent {
@@ -526,76 +535,20 @@ func (p *answers) ready(frame []byte) error {
 }
 
 // readyFor gives the exchange at the head its outcome, if it has none: a Query
-// that is done, or what the target skipped after an error.
-func (p *answers) readyFor(it item, ends bool) error {
+// or FunctionCall that is done, or what the target skipped after an error.
+func (p *answers) readyFor(it item, done bool) error {
 	ex := it.ex
-	if !ends {
-		p.r.mu.Lock()
-		if it.st != nil {
-			p.r.statements.settle(it.st, false)
+	if !ex.ended {
+		if !done {
+			ex.outcome.Status = access.StatusNotRun
 		}
-		if it.po != nil {
-			p.r.portals.settle(it.po, false)
-		}
-		p.r.mu.Unlock()
-	}
-	if ex.ended {
-		return nil
-	}
-	if ends {
-		if ex.own != nil || len(ex.held) == 0 {
-			return unexpected('Z')
-		}
-		return p.end(ex, ex.held)
-	}
-	if ex.own != nil {
-		if _, err := ex.own.End(&access.Outcome{Status: access.StatusNotRun}, nil); err != nil {
+		if err := p.end(ex, nil); err != nil {
 			return err
 		}
-		ex.outcome.Status = access.StatusDenied
-	} else {
-		ex.outcome.Status = access.StatusNotRun
 	}
-	return p.end(ex, nil)
-}
-
-// status handles a ParameterStatus: what is pinned may not change, and the
-// agent sees the application_name that it chose.
-func (p *answers) status(frame []byte) error {
-	c := pgwire.NewCursor(frame[pgwire.FrameHeader:])
-	name, value := string(c.String()), string(c.String())
-	if !c.End() {
-		return unexpected('S')
-	}
-	if want, ok := pinned[name]; ok && value != want {
-		return &access.DenyError{
-			Code: access.CodeUnsupported, Rule: "pinned." + name,
-			Reason: name + " was changed; it is pinned to " + want,
-			Hint:   "The session ends because gateway and target would read the same bytes differently.",
-		}
-	}
-	if name != "application_name" {
-		return p.unasked(frame)
-	}
-	return p.nameChanged(value)
-}
-
-func (p *answers) nameChanged(value string) error {
 	r := p.r
-	prefix := "gb:" + r.s.ID().String()
 	r.mu.Lock()
-	ours := strings.HasPrefix(value, prefix)
-	if !ours {
-		r.name, r.setName = value, true
-	}
-	shown := r.name
-	r.mu.Unlock()
-	if ours {
-		if it, ok := p.head(); ok && it.ex != nil && it.ex.silent {
-			return nil // our own setting back
-		}
-	} else if _, err := r.s.Note("application_name", value); err != nil {
-		return err
-	}
-	return p.unasked(appendStatus(nil, "application_name", shown))
+	defer r.mu.Unlock()
+	r.queue.pop(1)
+	return r.settle(it, done)
 }

@@ -93,7 +93,7 @@ func (d *Driver) cancelRequest(ctx context.Context, a *agent, body []byte) error
 // cancel cancels what the session runs, if anything does.
 func (r *relay) cancel(ctx context.Context, source string) {
 	r.mu.Lock()
-	running := len(r.queue) > 0
+	running := !r.queue.idle()
 	r.mu.Unlock()
 	effect := "nothing-running"
 	if running {
@@ -116,7 +116,7 @@ func (r *relay) cancel(ctx context.Context, source string) {
 func (r *relay) cancelUpstream(ctx context.Context) error {
 	r.mu.Lock()
 	r.cancelling++
-	running := len(r.queue) > 0
+	running := !r.queue.idle()
 	r.mu.Unlock()
 	defer func() {
 		r.mu.Lock()

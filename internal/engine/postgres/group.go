@@ -29,6 +29,8 @@ type group struct {
 	params []byte // JSON of the Bind's parameters
 	kinds  []byte // the messages' types in order
 	maxRow int32
+	// uncertain: SQL that ran since the name was made may have changed what it stands for.
+	uncertain bool
 }
 
 // open returns the group in progress, beginning one if there is none.
@@ -37,6 +39,16 @@ func (q *requests) open() *group {
 		q.g = &group{}
 	}
 	return q.g
+}
+
+// named checks a name of the agent's. One that cannot be recorded as it is
+// refuses the group.
+func (g *group) named(name string) string {
+	if utf8.ValidString(name) {
+		return name
+	}
+	g.a.Refuse = access.Deny(access.CodeProtocol, "a name is not valid UTF-8")
+	return ""
 }
 
 func (g *group) add(typ byte, frame []byte, it item) {
@@ -52,11 +64,16 @@ func (q *requests) parse(ctx context.Context, frame, body []byte) error {
 	}
 	c := pgwire.NewCursor(body)
 	name, text := string(c.String()), string(c.String())
-	st := &statement{text: text}
-	for range c.Int16() {
-		st.oids = append(st.oids, uint32(c.Int32()))
+	st := &statement{text: text, doubtful: doubtful(text), doubt: q.doubt}
+	if n := c.Int16(); n > 0 && n*4 <= c.Left() {
+		st.oids = make([]uint32, n)
+		for i := range st.oids {
+			st.oids[i] = uint32(c.Int32())
+		}
+	} else if n > 0 {
+		c.Bytes(4 * n)
 	}
-	if !c.End() || !utf8.ValidString(name) {
+	if !c.End() {
 		return fmt.Errorf("%w: Parse", pgwire.ErrMalformed)
 	}
 	g := q.open()
@@ -65,6 +82,7 @@ func (q *requests) parse(ctx context.Context, frame, body []byte) error {
 	if replaced, ok := q.judge(ctx, &g.a); ok {
 		raw = pgwire.AppendParse(nil, name, replaced)
 	}
+	name = g.named(name)
 	st.text = g.a.Text
 	g.parsed = &change[*statement]{name: name, value: st, segment: q.segment}
 	g.st, g.stName = st, name
@@ -121,22 +139,18 @@ func (q *requests) await(ctx context.Context, find func() (v any, ok, sure bool)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for {
-		if v, ok, sure = find(); sure {
-			return v, ok, nil
-		}
-		if r.over || ctx.Err() != nil {
-			return nil, false, errTerminate
-		}
-		r.cond.Wait()
-	}
+	err := r.waitLocked(ctx, func() bool {
+		v, ok, sure = find()
+		return sure || r.doomed() // what is skipped anyway needs no answer
+	})
+	return v, ok, err
 }
 
 // bind handles a Bind: it joins the Parse before it, or begins a group.
 func (q *requests) bind(ctx context.Context, frame, body []byte) error {
 	c := pgwire.NewCursor(body)
 	poName, stName := string(c.String()), string(c.String())
-	if c.Bad() || !utf8.ValidString(poName) || !utf8.ValidString(stName) {
+	if c.Bad() {
 		return fmt.Errorf("%w: Bind", pgwire.ErrMalformed)
 	}
 	if g := q.g; g != nil && (g.bound != nil || g.parsed == nil || g.parsed.name != stName) {
@@ -148,14 +162,21 @@ func (q *requests) bind(ctx context.Context, frame, body []byte) error {
 	if err != nil {
 		return err
 	}
-	params, err := appendParams(nil, &c)
+	params, err := appendParams(make([]byte, 0, len(body)+len(body)/4+64), &c)
 	if err != nil {
 		return err
 	}
 	g := q.open()
-	g.st, g.stName, g.poName, g.params = st, stName, poName, params
-	g.a.Text = st.text
-	g.bound = &change[*portal]{name: poName, value: &portal{st: st, name: stName}, segment: q.segment}
+	g.st, g.stName, g.poName, g.params = st, g.named(stName), g.named(poName), params
+	if g.a.Refuse == nil {
+		g.a.Text = st.text
+	}
+	if g.a.Refuse == nil && carriesToken(body) {
+		g.params = []byte(`"params":"[withheld: they name gatebook.token]"`)
+		g.a.Refuse = errTokenForm()
+	}
+	g.uncertain = stName != "" && st.doubt < q.doubt
+	g.bound = &change[*portal]{name: poName, value: &portal{st: st, name: stName, doubt: q.doubt}, segment: q.segment}
 	g.add('B', frame, item{kind: itemBind, po: g.bound})
 	return nil
 }
@@ -164,7 +185,7 @@ func (q *requests) bind(ctx context.Context, frame, body []byte) error {
 func (q *requests) describe(ctx context.Context, frame, body []byte) error {
 	c := pgwire.NewCursor(body)
 	what, name := c.Byte(), string(c.String())
-	if !c.End() || (what != 'S' && what != 'P') || !utf8.ValidString(name) {
+	if !c.End() || (what != 'S' && what != 'P') {
 		return fmt.Errorf("%w: Describe", pgwire.ErrMalformed)
 	}
 	if what == 'S' {
@@ -178,7 +199,11 @@ func (q *requests) describe(ctx context.Context, frame, body []byte) error {
 			return err
 		}
 		g := q.open()
-		g.st, g.stName, g.a.Text = st, name, st.text
+		g.st, g.stName = st, g.named(name)
+		g.uncertain = g.uncertain || name != "" && g.parsed == nil && st.doubt < q.doubt
+		if g.a.Refuse == nil {
+			g.a.Text = st.text
+		}
 		g.add('D', frame, item{kind: itemDescribeStatement})
 		return nil
 	}
@@ -202,7 +227,11 @@ func (q *requests) about(ctx context.Context, name string) error {
 		return err
 	}
 	g := q.open()
-	g.st, g.stName, g.poName, g.a.Text = po.st, po.name, name, po.st.text
+	g.st, g.stName, g.poName = po.st, po.name, g.named(name)
+	g.uncertain = name != "" && po.doubt < q.doubt
+	if g.a.Refuse == nil {
+		g.a.Text = po.st.text
+	}
 	g.params = strconv.AppendUint([]byte(`"bound_in":`), po.bound, 10)
 	return nil
 }
@@ -211,7 +240,7 @@ func (q *requests) about(ctx context.Context, name string) error {
 func (q *requests) close(ctx context.Context, frame, body []byte) error {
 	c := pgwire.NewCursor(body)
 	what, name := c.Byte(), string(c.String())
-	if !c.End() || (what != 'S' && what != 'P') || !utf8.ValidString(name) {
+	if !c.End() || (what != 'S' && what != 'P') {
 		return fmt.Errorf("%w: Close", pgwire.ErrMalformed)
 	}
 	if err := q.closeGroup(ctx); err != nil {
@@ -220,10 +249,10 @@ func (q *requests) close(ctx context.Context, frame, body []byte) error {
 	g := q.open()
 	it := item{kind: itemClose}
 	if what == 'S' {
-		g.stName = name
+		g.stName = g.named(name)
 		it.st = &change[*statement]{name: name, gone: true, segment: q.segment}
 	} else {
-		g.poName = name
+		g.poName = g.named(name)
 		it.po = &change[*portal]{name: name, gone: true, segment: q.segment}
 	}
 	g.st = &statement{}
@@ -235,7 +264,7 @@ func (q *requests) close(ctx context.Context, frame, body []byte) error {
 func (q *requests) execute(ctx context.Context, frame, body []byte) error {
 	c := pgwire.NewCursor(body)
 	name, maxRow := string(c.String()), c.Int32()
-	if !c.End() || !utf8.ValidString(name) {
+	if !c.End() {
 		return fmt.Errorf("%w: Execute", pgwire.ErrMalformed)
 	}
 	if err := q.about(ctx, name); err != nil {
@@ -243,6 +272,9 @@ func (q *requests) execute(ctx context.Context, frame, body []byte) error {
 	}
 	g := q.open()
 	g.maxRow = maxRow
+	if g.st.doubtful || g.st.unresolved {
+		q.doubt++
+	}
 	g.add('E', frame, item{kind: itemExecute})
 	return q.closeGroup(ctx)
 }
@@ -291,6 +323,9 @@ func (g *group) appendDetail(dst []byte) []byte {
 	}
 	if g.st.unresolved {
 		dst = append(dst, `,"unresolved":true`...)
+	}
+	if g.uncertain {
+		dst = append(dst, `,"uncertain":true`...)
 	}
 	if len(g.st.oids) > 0 {
 		dst = append(dst, `,"types":[`...)

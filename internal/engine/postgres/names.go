@@ -1,11 +1,21 @@
 package postgres
 
+import (
+	"errors"
+	"slices"
+	"strings"
+)
+
 // statement is what a prepared statement's name stands for.
 type statement struct {
 	text string
 	oids []uint32
 	// unresolved: the gateway has not seen the Parse (SQL's PREPARE made it, or nothing did).
 	unresolved bool
+	// doubtful: running it may change what other names stand for.
+	doubtful bool
+	// doubt is requests.doubt when it was parsed.
+	doubt uint64
 }
 
 // portal is what a portal's name stands for.
@@ -13,6 +23,7 @@ type portal struct {
 	st    *statement
 	name  string // of the statement
 	bound uint64 // the exchange that recorded the Bind with its parameters
+	doubt uint64 // requests.doubt when it was bound
 }
 
 // names maps statement or portal names to what the target has under them.
@@ -48,21 +59,63 @@ func (n *names[T]) add(c *change[T]) *change[T] {
 	return c
 }
 
-// settle resolves the oldest pending change, which must be c.
-func (n *names[T]) settle(c *change[T], done bool) {
-	if len(n.pending) == 0 || n.pending[0] != c {
-		panic("postgres: answers and pending names are out of step")
+// settle resolves a pending change: the oldest one if it was done, any if the
+// target skipped it.
+func (n *names[T]) settle(c *change[T], done bool) error {
+	i := slices.Index(n.pending, c)
+	if i < 0 || done && i > 0 {
+		return errOutOfStep
 	}
-	n.pending = n.pending[1:]
+	if i == 0 {
+		n.pending[0] = nil
+		n.pending = n.pending[1:]
+	} else {
+		n.pending = slices.Delete(n.pending, i, i+1)
+	}
+	if len(n.pending) == 0 {
+		n.pending = nil
+	}
 	if !done {
-		return
+		return nil
 	}
 	if c.gone {
 		delete(n.confirmed, c.name)
-		return
+		return nil
 	}
 	if n.confirmed == nil {
 		n.confirmed = make(map[string]T)
 	}
 	n.confirmed[c.name] = c.value
+	return nil
 }
+
+// errOutOfStep ends a session whose bookkeeping of names cannot be trusted any more.
+var errOutOfStep = errors.New("answers and pending names are out of step")
+
+// settle resolves the changes of names that an answered or skipped message
+// made. Callers hold r.mu.
+func (r *relay) settle(it item, done bool) error {
+	var err error
+	if it.st != nil {
+		err = r.statements.settle(it.st, done)
+	}
+	if it.po != nil && err == nil {
+		err = r.portals.settle(it.po, done)
+	}
+	return err
+}
+
+// doubtful reports whether a text may change what the names of statements and
+// portals stand for, in a way that the protocol does not show.
+func doubtful(text string) bool {
+	for i := 0; i+len("close") <= len(text); i++ {
+		for _, word := range doubtfulWords {
+			if text[i]|0x20 == word[0] && i+len(word) <= len(text) && strings.EqualFold(text[i:i+len(word)], word) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var doubtfulWords = [...]string{"prepare", "deallocate", "discard", "execute", "declare", "close"}

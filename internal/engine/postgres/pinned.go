@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"regexp"
 	"strings"
 
@@ -68,4 +69,27 @@ var setToken = regexp.MustCompile(`(?is)^\s*SET\s+(?:SESSION\s+)?gatebook\.token
 // namesToken reports whether a text could carry a token to the target.
 func namesToken(text string) bool {
 	return strings.Contains(strings.ToLower(text), "gatebook.token")
+}
+
+// carriesToken is namesToken for parameters.
+func carriesToken(body []byte) bool {
+	const name = "gatebook.token"
+	for from := 0; ; {
+		i := bytes.IndexByte(body[from:], '.')
+		if i < 0 {
+			return false
+		}
+		dot := from + i
+		if at := dot - len("gatebook"); at >= 0 && at+len(name) <= len(body) && strings.EqualFold(string(body[at:at+len(name)]), name) {
+			return true
+		}
+		from = dot + 1
+	}
+}
+
+func errTokenForm() *access.DenyError {
+	return &access.DenyError{
+		Code: access.CodeUnsupported, Rule: "gatebook.token", Reason: "gatebook.token can only be set, by a statement of its own",
+		Hint: "Send exactly: SET gatebook.token = 'TOKEN'",
+	}
 }

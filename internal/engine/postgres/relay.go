@@ -8,61 +8,14 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/wire/pgwire"
 )
-
-// itemKind says which answer a forwarded message waits for.
-type itemKind uint8
-
-const (
-	itemParse itemKind = iota
-	itemBind
-	itemClose
-	itemDescribeStatement
-	itemDescribePortal
-	itemExecute
-	itemSync
-	itemQuery
-	itemCall
-)
-
-// item is one forwarded message whose answer is not complete.
-type item struct {
-	kind itemKind
-	ex   *exch // nil for Sync
-	last bool  // the last message of its exchange
-	st   *change[*statement]
-	po   *change[*portal]
-}
-
-// exch is what the engine keeps of an exchange until its outcome is recorded.
-// Once pushed it belongs to the answer pump, but for x.Request and x.RequestDone.
-type exch struct {
-	x *enforce.Exchange
-	// own is the gateway's statement that stands in for a refused request;
-	// deny is the refusal.
-	own  *enforce.Exchange
-	deny *access.DenyError
-	// silent: the gateway's own exchange, whose answer the agent does not see.
-	silent bool
-
-	outcome    access.Outcome
-	statements []statementOutcome // of a Query
-	rows       uint64             // of the statement that is being answered
-	held       []byte             // of a Query: a frame that may turn out to be the closing one
-	simple     bool
-	ended      bool
-}
-
-type statementOutcome struct {
-	Tag  string `json:"tag,omitempty"`
-	Code string `json:"code,omitempty"`
-	Rows uint64 `json:"rows"`
-}
 
 // relay is one session: an agent, a target, and what is under way between them.
 type relay struct {
@@ -80,18 +33,22 @@ type relay struct {
 	req requests
 	ans answers
 
+	nameDue atomic.Bool // the target's application_name is to be set back
+
 	mu         sync.Mutex
 	cond       sync.Cond
-	queue      []item
+	queue      queue
+	skipping   bool            // after an error in the extended protocol, up to the Sync
+	skipped    enforce.Receipt // of the last exchange that was ended because the target skips it
 	statements names[*statement]
 	portals    names[*portal]
-	copying    *exch // in copy-in mode
-	tx         byte  // the target's last transaction status
-	setName    bool  // the target's application_name is to be set back
-	name       string
-	cancelling int  // cancels on the way to the target
-	over       bool // the answer pump has ended
-	fatal      bool // the target has said why it ends the connection
+	copying    *exch  // in copy-in mode
+	tx         byte   // the target's last transaction status
+	name       string // what the agent calls itself
+	firstName  string // what it called itself at first
+	cancelling int    // cancels on the way to the target
+	over       bool   // the answer pump has ended
+	fatal      bool   // the target has said why it ends the connection
 }
 
 // errTerminate is the request pump's end when the agent left in order.
@@ -130,14 +87,20 @@ func (r *relay) connect() error {
 		params[k] = v
 	}
 	r.name = params["application_name"]
+	r.firstName = r.name
 	params["application_name"] = r.prefixed(r.name)
 	up, err := login(ctx, r.s, r.a.database, params, r.d.limits.Value)
 	if err != nil {
 		return err
 	}
 	r.up, r.tx = up, up.tx
+	unstop := context.AfterFunc(ctx, func() { _ = up.conn.SetDeadline(past) })
+	defer unstop()
 	if err := up.reached(ctx, r.s); err != nil {
 		_ = up.conn.Close()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return err
 	}
 	return nil
@@ -223,71 +186,111 @@ func (r *relay) run() error {
 		done <- err
 	}()
 	reqErr := r.req.run(sctx)
+	r.mu.Lock()
+	targetFirst := r.over
+	r.mu.Unlock()
 	r.leave(sctx, reqErr)
 	ansErr := <-done
 	r.req.release()
-	return r.finish(sctx, reqErr, ansErr)
+	return r.finish(sctx, reqErr, ansErr, targetFirst)
 }
 
 // leave ends the target's side after the request pump ended: what runs may run
 // on for a while, then it is cancelled; the target hears a Terminate.
 func (r *relay) leave(sctx context.Context, reqErr error) {
-	if sctx.Err() == nil && (errors.Is(reqErr, errTerminate) || errors.Is(reqErr, io.EOF)) {
+	switch {
+	case sctx.Err() == nil && agentLeft(reqErr):
 		r.drain(sctx, r.d.limits.Orphan)
+	case errors.Is(reqErr, errTargetWrite):
+		// The target may have said why before it stopped reading.
+		_ = r.up.conn.SetReadDeadline(time.Now().Add(time.Second))
+		r.drain(context.WithoutCancel(r.ctx), time.Second)
+	case ended(sctx, access.CodeExpired):
+		// The exchanges are over; a Sync may be on its way, with the commit.
+		r.drain(context.WithoutCancel(r.ctx), time.Second)
 	}
 	r.mu.Lock()
-	running := len(r.queue) > 0 && !r.over
+	running := !r.queue.idle() && !r.over
 	r.mu.Unlock()
 	if running {
 		ctx, stop := context.WithTimeout(context.WithoutCancel(r.ctx), 5*time.Second)
 		_ = r.cancelUpstream(ctx)
 		stop()
 		// The cancelled statement's error closes its exchange.
-		_ = r.up.conn.SetReadDeadline(time.Now().Add(time.Second))
-		r.drain(context.WithoutCancel(r.ctx), time.Second)
+		_ = r.up.conn.SetReadDeadline(time.Now().Add(cancelGrace))
+		r.drain(context.WithoutCancel(r.ctx), cancelGrace)
 	}
 	_ = r.up.conn.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = r.up.conn.Write([]byte{'X', 0, 0, 0, 4})
 	_ = r.up.conn.SetReadDeadline(past)
 }
 
+// cancelGrace is how long a cancelled statement may take to end.
+const cancelGrace = 2 * time.Second
+
+// agentLeft reports whether the request pump ended because the agent closed
+// the connection, in order or not.
+func agentLeft(err error) bool {
+	return errors.Is(err, errTerminate) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// ended reports whether the session was ended with this code.
+func ended(sctx context.Context, code access.Code) bool {
+	var deny *access.DenyError
+	return sctx.Err() != nil && errors.As(context.Cause(sctx), &deny) && deny.Code == code
+}
+
 // drain waits until nothing is under way, at most d.
 func (r *relay) drain(ctx context.Context, d time.Duration) {
 	ctx, stop := context.WithTimeout(ctx, d)
 	defer stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.waitLocked(ctx, r.queue.idle)
+}
+
+// waitLocked blocks until done says so, the answer pump ends or ctx does.
+// Callers hold r.mu; it returns ctx's cause.
+func (r *relay) waitLocked(ctx context.Context, done func() bool) error {
+	if done() || r.over {
+		return nil
+	}
 	wake := context.AfterFunc(ctx, func() {
 		r.mu.Lock()
 		r.cond.Broadcast()
 		r.mu.Unlock()
 	})
 	defer wake()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for len(r.queue) > 0 && !r.over && ctx.Err() == nil {
+	for !done() && !r.over {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		r.cond.Wait()
 	}
+	return nil
 }
 
 // finish closes the session in the book and tells the agent why it ended.
-func (r *relay) finish(sctx context.Context, reqErr, ansErr error) error {
+func (r *relay) finish(sctx context.Context, reqErr, ansErr error, targetFirst bool) error {
 	var cause error
 	switch {
 	case sctx.Err() != nil:
 		cause = context.Cause(sctx)
-	case errors.Is(reqErr, errTerminate) || errors.Is(reqErr, io.EOF):
-	case ansErr != nil && isTimeout(reqErr):
-		cause = ansErr
+	case targetFirst || errors.Is(reqErr, errTargetWrite):
+		cause = errors.Join(ansErr, reqErr)
+		if targetFirst {
+			cause = ansErr
+		}
+	case r.ans.gone != nil:
+		cause = r.ans.gone
+	case agentLeft(reqErr):
 	default:
 		cause = reqErr
 	}
 	closeErr := r.s.Close(cause)
-	if cause != nil && !r.fatal {
+	if cause != nil && !r.fatal && !r.ans.partial && r.ans.gone == nil {
 		r.a.fatal(asDeny(cause))
 	}
 	return errors.Join(cause, closeErr)
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
 }

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/secret"
 	"github.com/gatebook/gatebook/internal/wire/pgwire"
 )
@@ -31,6 +32,12 @@ type requests struct {
 	items   []item
 	exchs   []*exch
 	charged int // of the memory budget
+	busy    int // recent batches that were large
+
+	// dirty: messages of the extended protocol were forwarded and no Sync after them.
+	dirty bool
+	// doubt counts the texts that may change what a name stands for behind our back.
+	doubt uint64
 }
 
 func (q *requests) init(r *relay) {
@@ -75,8 +82,10 @@ func (q *requests) message(ctx context.Context, typ byte, n int) error {
 	default:
 		return access.Deny(access.CodeProtocol, "message type %q is not part of the protocol", string(rune(typ)))
 	}
-	if err := q.setNameBack(ctx); err != nil {
-		return err
+	if q.r.nameDue.Load() && typ != 'X' {
+		if err := q.setNameBack(ctx); err != nil {
+			return err
+		}
 	}
 	if n > q.r.d.limits.Message {
 		return q.refuseLarge(ctx, typ, n)
@@ -155,7 +164,7 @@ func (q *requests) refuseLarge(ctx context.Context, typ byte, n int) error {
 // it is refused, a statement of our own that makes the target fail there.
 func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, items []item) error {
 	x := q.r.s.Begin(a)
-	ex := &exch{x: x, silent: a.Origin != ""}
+	ex := &exch{x: x, silent: a.Origin != "", fields: -1}
 	if deny := x.Denied(); deny != nil {
 		if x.Fatal() {
 			return q.endSession(ctx, ex, deny)
@@ -185,6 +194,8 @@ func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, item
 	q.out = append(q.out, raw...)
 	if k := items[len(items)-1].kind; k == itemQuery || k == itemCall {
 		q.segment++
+	} else {
+		q.dirty = true
 	}
 	q.r.mu.Lock()
 	for i := range items {
@@ -209,6 +220,10 @@ func (q *requests) endSession(ctx context.Context, ex *exch, deny *access.DenyEr
 	return deny
 }
 
+// errTargetWrite is matched by the request pump's error when the target did
+// not take what was forwarded.
+var errTargetWrite = errors.New("the target does not take requests")
+
 // commit waits until the batch's intents are durable and forwards it.
 func (q *requests) commit(ctx context.Context) error {
 	if len(q.out) == 0 && len(q.items) == 0 {
@@ -225,32 +240,98 @@ func (q *requests) commit(ctx context.Context) error {
 			return err
 		}
 	}
+	long, err := q.enqueue(ctx)
+	if err != nil {
+		return err
+	}
+	if long {
+		q.out = append(q.out, flushFrame...)
+	}
+	if err := q.send(ctx); err != nil {
+		return err
+	}
+	if long {
+		r := q.r
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.waitLocked(ctx, func() bool {
+			return len(r.queue.all()) < maxQueue/2 || r.doomed() || r.copying != nil
+		})
+	}
+	return nil
+}
+
+// flushFrame is a Flush message: the target sends what it has answered so far.
+var flushFrame = []byte{'H', 0, 0, 0, 4}
+
+// doomed reports whether the target skips whatever is forwarded now, up to a
+// Sync that has not come yet. Callers hold r.mu.
+func (r *relay) doomed() bool { return r.skipping && !r.queue.ends() }
+
+// enqueue hands the batch to the answer pump. long says that too many messages
+// wait for their answers.
+func (q *requests) enqueue(ctx context.Context) (long bool, err error) {
 	r := q.r
 	r.mu.Lock()
-	for r.cancelling > 0 && !r.over && ctx.Err() == nil {
-		r.cond.Wait() // a cancel on the way must not hit what is not forwarded yet
+	defer r.mu.Unlock()
+	// A cancel on the way must not hit what is not forwarded yet.
+	if err := r.waitLocked(ctx, func() bool { return r.cancelling == 0 }); err != nil {
+		return false, err
 	}
 	for _, it := range q.items {
-		if it.kind == itemSync && r.copying != nil {
-			continue // the target ignores a Sync in copy-in mode
+		if it.kind != itemSync && r.doomed() {
+			if err := q.skip(it); err != nil {
+				return false, err
+			}
+			continue
 		}
-		r.queue = append(r.queue, it)
+		it.maybe = it.kind == itemSync && r.copying != nil
+		r.queue.push(it)
 	}
-	r.mu.Unlock()
+	return len(r.queue.all()) > maxQueue && r.copying == nil, nil
+}
+
+// skip gives a message that the target is known to skip its outcome at once,
+// so that a long pipeline behind an error takes no memory. Callers hold r.mu.
+func (q *requests) skip(it item) error {
+	err := q.r.settle(it, false)
+	if err == nil && !it.ex.ended {
+		it.ex.outcome.Status = access.StatusNotRun
+		var receipt enforce.Receipt
+		if receipt, err = it.ex.finish(nil); err == nil {
+			q.r.skipped = receipt
+		}
+	}
+	return err
+}
+
+// send writes the batch to the target.
+func (q *requests) send(ctx context.Context) error {
+	r := q.r
 	if err := r.up.conn.SetWriteDeadline(time.Now().Add(r.d.limits.Stall)); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errTargetWrite, err)
 	}
 	if ctx.Err() != nil { // looked at after the deadline was set, which the session's end sets too
 		return context.Cause(ctx)
 	}
 	_, err := r.up.conn.Write(q.out)
+	clear(q.items)
+	clear(q.exchs)
+	if len(q.out) >= batchSize/4 {
+		q.busy = 16
+	} else if q.busy--; q.busy < 0 && cap(q.out) > batchSize/4 {
+		q.out = nil // idle sessions hold little memory
+	}
 	q.out, q.items, q.exchs = q.out[:0], q.items[:0], q.exchs[:0]
 	if cap(q.out) > 4*batchSize {
 		q.out = nil
-		q.in.Shrink()
 	}
+	q.in.Shrink()
 	q.release()
-	return err
+	if err != nil {
+		return fmt.Errorf("%w: %w", errTargetWrite, err)
+	}
+	return nil
 }
 
 // query handles a simple Query.
@@ -268,7 +349,14 @@ func (q *requests) query(ctx context.Context, frame, body []byte) error {
 	if replaced, ok := q.judge(ctx, a); ok {
 		raw = pgwire.AppendQuery(nil, replaced)
 	}
-	return q.begin(ctx, a, raw, []item{{kind: itemQuery}})
+	if doubtful(text) {
+		q.doubt++
+	}
+	// A Query ends the unnamed statement and portal.
+	return q.begin(ctx, a, raw, []item{{
+		kind: itemQuery,
+		st:   &change[*statement]{gone: true, segment: q.segment}, po: &change[*portal]{gone: true, segment: q.segment},
+	}})
 }
 
 // judge looks at a statement's text: it sets a.Refuse where the text cannot
@@ -294,10 +382,7 @@ func (q *requests) renew(ctx context.Context, a *access.Action) (replaced string
 	const form = "SET gatebook.token = ''"
 	if m == nil {
 		a.Text = "[withheld: it names gatebook.token]"
-		a.Refuse = &access.DenyError{
-			Code: access.CodeUnsupported, Rule: "gatebook.token", Reason: "gatebook.token can only be set, by a statement of its own",
-			Hint: "Send exactly: SET gatebook.token = 'TOKEN'",
-		}
+		a.Refuse = errTokenForm()
 		return "", false
 	}
 	a.Text = "SET gatebook.token = '[token]'"
@@ -316,6 +401,7 @@ func (q *requests) sync(ctx context.Context, frame []byte) error {
 	q.out = append(q.out, frame...)
 	q.items = append(q.items, item{kind: itemSync})
 	q.segment++
+	q.dirty = false
 	return nil
 }
 
@@ -328,7 +414,11 @@ func (q *requests) call(ctx context.Context, frame, body []byte) error {
 	if err != nil {
 		return err
 	}
-	return q.begin(ctx, &access.Action{Op: "call", Detail: detail}, frame, []item{{kind: itemCall}})
+	a := &access.Action{Op: "call", Detail: detail}
+	if carriesToken(body) {
+		a.Detail, a.Refuse = nil, errTokenForm()
+	}
+	return q.begin(ctx, a, frame, []item{{kind: itemCall}})
 }
 
 // copyData forwards one message of copy-in mode, recording it first. Outside
@@ -369,7 +459,7 @@ func (q *requests) copyData(ctx context.Context, typ byte, n int) error {
 }
 
 // copyTarget returns the exchange that takes COPY data, waiting for answers
-// that may still open one.
+// that may still open one. nil means that the target drops the data.
 func (q *requests) copyTarget(ctx context.Context) (*exch, error) {
 	r := q.r
 	r.mu.Lock()
@@ -378,18 +468,21 @@ func (q *requests) copyTarget(ctx context.Context) (*exch, error) {
 	if ex != nil {
 		return ex, nil
 	}
+	if err := q.closeGroup(ctx); err != nil {
+		return nil, err
+	}
+	// Answers to the extended protocol come at a Flush or Sync; in copy-in
+	// mode the target ignores a Flush.
+	if q.dirty {
+		q.out = append(q.out, flushFrame...)
+	}
 	if err := q.commit(ctx); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for r.copying == nil && len(r.queue) > 0 && !r.over && ctx.Err() == nil {
-		r.cond.Wait()
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return r.copying, nil
+	err := r.waitLocked(ctx, func() bool { return r.copying != nil || !r.queue.mayCopy(r.skipping) })
+	return r.copying, err
 }
 
 func (q *requests) copyPieces(ctx context.Context, ex *exch) error {
@@ -432,16 +525,20 @@ func (q *requests) unlessOver(ex *exch, err error) error {
 func (q *requests) setNameBack(ctx context.Context) error {
 	r := q.r
 	r.mu.Lock()
-	due := r.setName && len(r.queue) == 0 && r.copying == nil && (r.tx == 'I' || r.tx == 'T')
+	due := r.nameDue.Load() && r.queue.idle() && r.copying == nil && (r.tx == 'I' || r.tx == 'T') &&
+		q.g == nil && len(q.items) == 0 && !q.dirty
 	if due {
-		r.setName = false
+		r.nameDue.Store(false)
 	}
-	name := r.name
+	// In a transaction for its rest only: at its end counts what the agent set.
+	text := "SET application_name TO " + quoteLiteral(r.prefixed(r.name))
+	if r.tx == 'T' {
+		text = "SET LOCAL application_name TO " + quoteLiteral(r.prefixed(r.name))
+	}
 	r.mu.Unlock()
-	if !due || q.g != nil || len(q.items) > 0 {
+	if !due {
 		return nil
 	}
-	text := "SET application_name TO " + quoteLiteral(r.prefixed(name))
 	err := q.begin(ctx, &access.Action{Op: "query", Origin: "gateway", Text: text}, pgwire.AppendQuery(nil, text), []item{{kind: itemQuery}})
 	if err != nil {
 		return err

@@ -38,6 +38,8 @@ type agent struct {
 	source string
 
 	secure   bool
+	begun    bool // a StartupMessage was read
+	mute     bool // a TLS handshake was begun and is not over: no other bytes may go out
 	tlsInfo  string
 	minor    uint16 // protocol 3.minor
 	params   map[string]string
@@ -76,6 +78,7 @@ func (a *agent) handshake(ctx context.Context) (*enforce.Opening, error) {
 	if err != nil || body == nil {
 		return nil, a.refused(ctx, err)
 	}
+	a.begun = true
 	o, err := a.startup(body)
 	if err != nil {
 		return nil, a.refused(ctx, err)
@@ -96,9 +99,10 @@ func (a *agent) handshake(ctx context.Context) (*enforce.Opening, error) {
 }
 
 // refused tells the agent, and the book, that the handshake led nowhere. A
-// connection that was closed before it said anything is not worth an entry.
+// connection that was closed before it asked for anything (a port scan, a
+// health check), or in order when asked for the token, is not worth an entry.
 func (a *agent) refused(ctx context.Context, err error) error {
-	if err == nil || errors.Is(err, io.EOF) {
+	if err == nil || errors.Is(err, io.EOF) || !a.begun && agentLeft(err) {
 		return err
 	}
 	var deny *access.DenyError
@@ -118,6 +122,9 @@ func (a *agent) refused(ctx context.Context, err error) error {
 
 // fatal tells the agent why the connection ends.
 func (a *agent) fatal(deny *access.DenyError) {
+	if a.mute {
+		return
+	}
 	_ = a.conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
 	_, _ = a.conn.Write(appendError(nil, "FATAL", deny, ""))
 }
@@ -198,6 +205,7 @@ func (a *agent) handshakeTLS(ctx context.Context, under net.Conn, direct bool) e
 	config = config.Clone()
 	config.NextProtos = []string{alpn}
 	conn := tls.Server(under, config)
+	a.mute = true
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}
@@ -206,7 +214,7 @@ func (a *agent) handshakeTLS(ctx context.Context, under net.Conn, direct bool) e
 		_ = conn.Close()
 		return errors.New("direct TLS without ALPN postgresql")
 	}
-	a.conn, a.secure = conn, true
+	a.conn, a.secure, a.mute = conn, true, false
 	a.tlsInfo = tls.VersionName(state.Version) + " " + tls.CipherSuiteName(state.CipherSuite)
 	return nil
 }

@@ -4,8 +4,14 @@ import (
 	"io"
 )
 
-// readSize is how much a Reader asks for at a time.
-const readSize = 64 << 10
+const (
+	// minRead is the buffer of a Reader that has little to do, so that idle
+	// sessions hold little memory; readSize what it grows to while reads fill it.
+	minRead  = 8 << 10
+	readSize = 64 << 10
+	// quiet is how many small reads in a row make the buffer small again.
+	quiet = 16
+)
 
 // Reader takes frames off a stream. Frames that fit in its buffer are given
 // whole; longer ones piece by piece. What it returns is valid until the next
@@ -15,13 +21,15 @@ type Reader struct {
 	buf   []byte
 	start int // of what is unread
 	end   int
-	limit int // largest body of any frame
-	left  int // bytes of a frame given in pieces that are still to come
+	limit int  // largest body of any frame
+	left  int  // bytes of a frame given in pieces that are still to come
+	small int  // reads in a row that would have fitted in minRead
+	full  bool // the last read filled the buffer
 }
 
 // NewReader returns a Reader whose frames may have bodies of at most limit bytes.
 func NewReader(r io.Reader, limit int) *Reader {
-	return &Reader{r: r, buf: make([]byte, readSize), limit: limit}
+	return &Reader{r: r, buf: make([]byte, minRead), limit: limit}
 }
 
 // Buffered reports whether a whole frame can be had without reading.
@@ -44,8 +52,16 @@ func (r *Reader) fill(n int) error {
 		r.end -= r.start
 		r.start = 0
 	}
-	if len(r.buf) < n {
-		bigger := make([]byte, n)
+	want := n
+	switch {
+	case r.full && len(r.buf) < readSize:
+		want = max(n, min(4*len(r.buf), readSize))
+	case r.start == r.end && len(r.buf) > minRead && n <= minRead && r.small >= quiet:
+		r.buf, r.small = make([]byte, minRead), 0
+	}
+	r.full = false
+	if len(r.buf) < want {
+		bigger := make([]byte, want)
 		copy(bigger, r.buf[r.start:r.end])
 		r.end -= r.start
 		r.start = 0
@@ -54,6 +70,12 @@ func (r *Reader) fill(n int) error {
 	for r.end-r.start < n {
 		m, err := r.r.Read(r.buf[r.end:])
 		r.end += m
+		r.full = r.end == len(r.buf)
+		if r.end-r.start <= minRead/2 {
+			r.small++
+		} else {
+			r.small = 0
+		}
 		if r.end-r.start >= n {
 			return nil
 		}
