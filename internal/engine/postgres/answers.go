@@ -498,9 +498,9 @@ func (p *answers) ready(frame []byte) error {
 	silent := false
 	for done := false; !done; {
 		r.mu.Lock()
-		if r.queue.takeSync() {
+		if it, ok := r.queue.takeSync(); ok {
 			r.mu.Unlock()
-			silent = false
+			silent = it.silent
 			break
 		}
 		all := r.queue.all()

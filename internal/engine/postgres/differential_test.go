@@ -191,10 +191,7 @@ func execute(portal string, rows int) []byte {
 
 func copyData(text string) []byte { return pgwire.AppendFrame(nil, 'd', []byte(text)) }
 
-var (
-	syncFrame = []byte{'S', 0, 0, 0, 4}
-	copyDone  = []byte{'c', 0, 0, 0, 4}
-)
+var copyDone = []byte{'c', 0, 0, 0, 4}
 
 func copyFail(why string) []byte { return pgwire.AppendFrame(nil, 'f', []byte(why+"\x00")) }
 

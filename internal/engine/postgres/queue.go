@@ -22,9 +22,11 @@ type item struct {
 	// maybe: a Sync that the target ignores if it read it in copy-in mode, and
 	// answers if the COPY had failed before. Which of the two shows later.
 	maybe bool
-	ex    *exch // nil for Sync
-	st    *change[*statement]
-	po    *change[*portal]
+	// silent: a Sync of the gateway's own, whose answer the agent does not see.
+	silent bool
+	ex     *exch // nil for Sync
+	st     *change[*statement]
+	po     *change[*portal]
 }
 
 // maxQueue is how many messages may wait for their answers. Beyond it the
@@ -66,8 +68,8 @@ func (q *queue) compact() {
 }
 
 // takeSync removes the Sync that a ReadyForQuery answers from the Syncs at the
-// head: the first that is sure to be answered, else the first. It reports whether there was one.
-func (q *queue) takeSync() bool {
+// head: the first that is sure to be answered, else the first. ok is false if there was none.
+func (q *queue) takeSync() (it item, ok bool) {
 	all := q.all()
 	n := 0
 	for n < len(all) && all[n].kind == itemSync {
@@ -77,14 +79,15 @@ func (q *queue) takeSync() bool {
 		}
 	}
 	if n == 0 {
-		return false
+		return item{}, false
 	}
 	if all[n-1].maybe {
 		n = 1
 	}
+	it = all[n-1]
 	copy(all[1:n], all[:n-1])
 	q.pop(1)
-	return true
+	return it, true
 }
 
 // head returns the first item that is sure to be answered and how many Syncs

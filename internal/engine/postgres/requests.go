@@ -486,7 +486,7 @@ func (q *requests) copyTarget(ctx context.Context) (*exch, error) {
 }
 
 func (q *requests) copyPieces(ctx context.Context, ex *exch) error {
-	for {
+	for first := true; ; first = false {
 		piece, more, err := q.in.Piece()
 		if err != nil {
 			return err
@@ -495,9 +495,14 @@ func (q *requests) copyPieces(ctx context.Context, ex *exch) error {
 			if q.unlessOver(ex, err) != nil {
 				return err
 			}
-			// The target has ended the COPY. A frame that was begun must still
-			// be completed, with bytes that say nothing; the target drops it.
-			clear(piece)
+			// The target has ended the COPY and drops what follows.
+			if first {
+				if more {
+					return q.in.Skip()
+				}
+				return nil
+			}
+			clear(piece) // a frame that was begun must still be completed, with bytes that say nothing
 		}
 		q.out = append(q.out, piece...)
 		if len(q.out) >= batchSize {
@@ -539,12 +544,27 @@ func (q *requests) setNameBack(ctx context.Context) error {
 	if !due {
 		return nil
 	}
-	err := q.begin(ctx, &access.Action{Op: "query", Origin: "gateway", Text: text}, pgwire.AppendQuery(nil, text), []item{{kind: itemQuery}})
+	// A Query would end the agent's unnamed statement and portal.
+	const own = "gatebook_name"
+	raw := pgwire.AppendParse(nil, own, text)
+	raw = pgwire.AppendFrame(raw, 'B', []byte(own+"\x00"+own+"\x00\x00\x00\x00\x00\x00\x00"))
+	raw = pgwire.AppendFrame(raw, 'E', []byte(own+"\x00\x00\x00\x00\x00"))
+	raw = pgwire.AppendFrame(raw, 'C', []byte("P"+own+"\x00"))
+	raw = pgwire.AppendFrame(raw, 'C', []byte("S"+own+"\x00"))
+	err := q.begin(ctx, &access.Action{Op: "execute", Origin: "gateway", Text: text}, raw, []item{
+		{kind: itemParse}, {kind: itemBind}, {kind: itemExecute}, {kind: itemClose}, {kind: itemClose},
+	})
 	if err != nil {
 		return err
 	}
+	q.out = append(q.out, syncFrame...)
+	q.items = append(q.items, item{kind: itemSync, silent: true})
+	q.dirty = false
 	return q.commit(ctx)
 }
+
+// syncFrame is a Sync message.
+var syncFrame = []byte{'S', 0, 0, 0, 4}
 
 func quoteLiteral(s string) string {
 	out := []byte{'\''}
