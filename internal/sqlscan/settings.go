@@ -16,6 +16,8 @@ type Setting struct {
 	Name  string // lower case
 	Value string // as written; "" with Reset
 	Reset bool   // back to the session's initial value
+	// Dynamic: the name or the value is not a constant, so that it may be any.
+	Dynamic bool
 }
 
 // Limits of what is given to the parser: beyond them its time is quadratic or
@@ -57,12 +59,12 @@ func depth(text string) int {
 }
 
 // Settings returns the changes a text makes to the named parameters (lower
-// case), by SET, SET LOCAL, SET NAMES, RESET or set_config with constant
-// arguments, wherever they stand in the text. A text that does not contain a name
+// case), by SET, SET LOCAL, SET NAMES, RESET or set_config, wherever
+// they stand in the text; a set_config whose name is not a constant counts too, as Dynamic. A text that does not contain a name
 // or that does not parse gives none: the callers also watch what the target reports.
 func Settings(text string, names []string) []Setting {
 	lower := strings.ToLower(text)
-	mentioned := strings.Contains(lower, "names")
+	mentioned := strings.Contains(lower, "names") || strings.Contains(lower, "set_config")
 	for _, n := range names {
 		mentioned = mentioned || strings.Contains(lower, n)
 	}
@@ -137,7 +139,29 @@ func (w *walker) call(n *pgquery.FuncCall) {
 	if last == nil || last.Sval != "set_config" {
 		return
 	}
-	w.add(constant(n.Args[0]), constant(n.Args[1]), false)
+	name, ok := literal(n.Args[0])
+	if !ok {
+		w.found = append(w.found, Setting{Dynamic: true})
+		return
+	}
+	before := len(w.found)
+	value, ok := literal(n.Args[1])
+	w.add(name, value, false)
+	if !ok && len(w.found) > before {
+		w.found[before].Dynamic = true
+	}
+}
+
+// literal returns the text of a string constant.
+func literal(n *pgquery.Node) (string, bool) {
+	if cast := n.GetTypeCast(); cast != nil {
+		return literal(cast.Arg)
+	}
+	c := n.GetAConst()
+	if c == nil || c.GetSval() == nil {
+		return "", false
+	}
+	return c.GetSval().Sval, true
 }
 
 // constant returns the text of a literal, "" for anything else.

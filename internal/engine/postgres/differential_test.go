@@ -18,6 +18,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/wire/pgwire"
 )
 
@@ -384,6 +385,7 @@ func TestDifferential(t *testing.T) {
 		p := &pipeline{rng: rand.New(rand.NewPCG(seed, uint64(i)))} //nolint:gosec // a test's sequence
 		if i%10 == 0 || direct == nil {
 			if direct != nil {
+				h.checkAnswers(relayed)
 				_ = direct.conn.Close()
 				_ = relayed.conn.Close()
 			}
@@ -437,6 +439,47 @@ func exchangeRound(t *testing.T, c *raw, messages []byte, pid uint32) (frames st
 		t.Fatalf("%v after %s\nsent %q", err, show(list), messages)
 	}
 	return normal(list, pid), fatal
+}
+
+// checkAnswers compares what the agent got with what the book says it got.
+func (h *harness) checkAnswers(c *raw) {
+	h.t.Helper()
+	h.driver.mu.Lock()
+	r := h.driver.cancels[binary.BigEndian.Uint32(c.key)]
+	h.driver.mu.Unlock()
+	if r == nil {
+		h.t.Fatal("no such session")
+	}
+	var book []byte
+	own := map[uint64]bool{}
+	greeted := false
+	for _, e := range h.rec.Entries() {
+		if e.Session != r.s.ID() {
+			continue
+		}
+		switch e.Kind {
+		case evidence.KindIntent:
+			own[e.Exchange] = bytes.Contains(e.Meta, []byte(`"origin":"gateway"`))
+		case evidence.KindAnswer, evidence.KindOutcome:
+			switch {
+			case e.Exchange == 0 && !greeted:
+				greeted = true // the parameters at the log-in
+			case e.Exchange == 0 || !own[e.Exchange]:
+				book = append(book, e.Raw...)
+			}
+		}
+	}
+	var got []byte
+	for rest := c.got; len(rest) > 0; {
+		n := 1 + int(binary.BigEndian.Uint32(rest[1:]))
+		if rest[0] != 'Z' {
+			got = append(got, rest[:n]...)
+		}
+		rest = rest[n:]
+	}
+	if !bytes.Equal(got, book) {
+		h.t.Errorf("the agent got %d bytes, the book has %d:\n%q\n%q", len(got), len(book), got, book)
+	}
 }
 
 // backend returns the process id of the backend that serves a relayed connection.

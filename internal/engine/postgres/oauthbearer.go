@@ -99,7 +99,11 @@ func parseBearer(message []byte) (token string, err error) {
 // refuseBearer answers the question where to get a token: an error status, the
 // client's dummy response, and the end of the exchange (RFC 7628 section 3.2.3).
 func (a *agent) refuseBearer() error {
-	status, err := json.Marshal(map[string]string{"status": "invalid_token", "scope": "openid"})
+	status, err := json.Marshal(struct {
+		Status    string `json:"status"`
+		Scope     string `json:"scope"`
+		Discovery string `json:"openid-configuration,omitempty"`
+	}{"invalid_token", "openid", a.l.OAuthDiscovery})
 	if err != nil {
 		return err
 	}

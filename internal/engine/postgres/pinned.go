@@ -54,6 +54,12 @@ func refuseText(text string) *access.DenyError {
 		if s.Reset {
 			continue // back to the start-up packet's value, which is the pinned one
 		}
+		if s.Dynamic {
+			return &access.DenyError{
+				Code: access.CodeUnsupported, Rule: "pinned.set_config", Reason: "set_config needs constant arguments",
+				Hint: "Write the setting's name as a literal, or use SET.",
+			}
+		}
 		if deny := checkPinned(s.Name, s.Value); deny != nil {
 			return deny
 		}
