@@ -324,7 +324,10 @@ func TestHostileLogin(t *testing.T) {
 			f.next()
 		}},
 		{name: "oversized frame", serve: func(f *fakeConn) { f.startup(); f.write([]byte{'R', 0x10, 0, 0, 0}); f.next() }},
-		{name: "error", serve: func(f *fakeConn) { f.startup(); f.write(frame('E', "SFATAL\x00C28P01\x00Mpassword upstream-secret\x00\x00")) }},
+		{name: "error", serve: func(f *fakeConn) {
+			f.startup()
+			f.write(frame('E', "SFATAL\x00C28P01\x00Mpassword upstream-secret\x00\x00"))
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
