@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/audit"
+	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/journal"
 	"github.com/gatebook/gatebook/internal/vfs"
 )
@@ -214,6 +215,20 @@ func (l *Ledger) beat() error {
 	if !due {
 		return nil
 	}
+	_, err := l.heartbeat()
+	return err
+}
+
+// Beat writes a heartbeat now and waits until it is durable.
+func (l *Ledger) Beat(ctx context.Context) error {
+	r, err := l.heartbeat()
+	if err != nil {
+		return err
+	}
+	return r.Wait(ctx)
+}
+
+func (l *Ledger) heartbeat() (enforce.Receipt, error) {
 	body := evidence.Heartbeat{BootID: l.boot.String(), FreeBytes: uint64(max(l.log.Stats().Free, 0))}
 	if l.opt.Counters != nil {
 		c := l.opt.Counters()
@@ -222,6 +237,5 @@ func (l *Ledger) beat() error {
 	}
 	e := audit.New(evidence.KindHeartbeat, &body)
 	e.Closing = true
-	_, err := l.Control(e)
-	return err
+	return l.Control(e)
 }

@@ -362,3 +362,6 @@ func (s *session) Close()                       {}
 func (s *session) Append(e *audit.Event) (enforce.Receipt, error) {
 	return s.l.append(s.key, &evidence.Header{Session: s.id, Actor: s.actor, Target: s.target}, e)
 }
+
+// Entries returns the number of durable entries.
+func (l *Ledger) Entries() uint64 { return uint64(l.log.Durable()) }

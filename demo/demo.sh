@@ -1,0 +1,203 @@
+#!/bin/bash
+# The main job of Gatebook on real input: two agents work on a real PostgreSQL
+# through the gateway with stock psql, and the book proves what they did.
+#
+#   KEEP=1                      leave everything running at the end
+#   GATEBOOK=PATH               the program (default bin/gatebook)
+#   GATEBOOK_VERIFY=COMMAND     the verifier (default "$GATEBOOK evidence verify")
+#   GATEBOOK_DEMO_BREAK=WHAT    recorder | audience: break something; the demo must then fail
+#
+# Each line that states a result is printed by psql, by gatebook, or by the
+# verifier; the demo only says what is being done, and fails if a result is not what it must be.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+gatebook=${GATEBOOK:-$root/bin/gatebook}
+verify=${GATEBOOK_VERIFY:-$gatebook evidence verify}
+broken=${GATEBOOK_DEMO_BREAK:-}
+work=$(mktemp -d "${TMPDIR:-/tmp}/gatebook-demo.XXXXXX")
+out=${GATEBOOK_DEMO_OUT:-$work/package.zip}
+pids=()
+pgdata=
+
+say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
+
+# as_server runs a server program, not as root, which PostgreSQL refuses.
+as_server() {
+  if [ "$(id -u)" -eq 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi
+}
+
+finish() {
+  code=$?
+  trap - EXIT
+  if [ "$code" -eq 0 ] && [ -n "${KEEP:-}" ]; then exit 0; fi
+  for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null || true; done
+  for pid in "${pids[@]}"; do wait "$pid" 2> /dev/null || true; done
+  if [ -n "$pgdata" ]; then as_server "$pgbin/pg_ctl" -D "$pgdata" -m immediate stop > /dev/null 2>&1 || true; fi
+  if [ "$code" -eq 0 ]; then
+    find "$work" -mindepth 1 -maxdepth 1 ! -name package.zip ! -name trust.txt -exec rm -rf {} +
+  else
+    echo "demo: failed; logs are in $work" >&2
+  fi
+  exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# wait_for runs a command until it succeeds, at most 20 seconds.
+wait_for() {
+  for _ in $(seq 200); do
+    if "$@" > /dev/null 2>&1; then return 0; fi
+    sleep 0.1
+  done
+  return 1
+}
+
+say "Start a real PostgreSQL with a sample database of customers and payments"
+pgbin=${GATEBOOK_PG_BIN:-$(ls -d /usr/lib/postgresql/*/bin 2> /dev/null | sort -V | tail -n 1)}
+[ -n "$pgbin" ] || pgbin=$(dirname "$(command -v initdb || echo /nowhere/initdb)")
+[ -x "$pgbin/initdb" ] || fail "no PostgreSQL server found; run: make setup"
+chmod 755 "$work"
+mkdir "$work/pg"
+if [ "$(id -u)" -eq 0 ]; then chown postgres "$work/pg"; fi
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1,DNS:localhost \
+  -keyout "$work/db.key" -out "$work/db.crt" 2> /dev/null
+install -m 600 "$work/db.key" "$work/pg/server.key"
+install -m 644 "$work/db.crt" "$work/pg/server.crt"
+if [ "$(id -u)" -eq 0 ]; then chown postgres "$work/pg/server.key" "$work/pg/server.crt"; fi
+rm "$work/db.key"
+admin_password=$(openssl rand -hex 16)
+db_password=$(openssl rand -hex 16)
+printf '%s' "$admin_password" > "$work/pg/pw"
+if [ "$(id -u)" -eq 0 ]; then chown postgres "$work/pg/pw"; fi
+as_server "$pgbin/initdb" -D "$work/pg/data" -U postgres -A scram-sha-256 --pwfile "$work/pg/pw" -E UTF8 --locale=C.UTF-8 --no-sync > "$work/initdb.log"
+pgdata=$work/pg/data
+free_port() { python3 - 2> /dev/null << 'PY' || shuf -i 20000-50000 -n 1
+import socket
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])
+PY
+}
+pgport=$(free_port)
+as_server "$pgbin/pg_ctl" -D "$pgdata" -w -t 60 -l "$work/pg/log" start -o "-p $pgport -c listen_addresses=127.0.0.1 \
+  -c unix_socket_directories='' -c fsync=off -c ssl=on -c ssl_cert_file=$work/pg/server.crt -c ssl_key_file=$work/pg/server.key" > /dev/null
+direct() { PGPASSWORD=$admin_password psql -X -v ON_ERROR_STOP=1 -qAt "host=127.0.0.1 port=$pgport user=postgres sslmode=verify-full sslrootcert=$work/db.crt dbname=$1"; }
+echo "CREATE DATABASE shop" | direct postgres
+direct shop < "$root/demo/sample.sql"
+echo "ALTER ROLE app_rw PASSWORD '$db_password'" | direct shop
+echo "SELECT count(*) || ' customers, ' || (SELECT count(*) FROM payments) || ' payments' FROM customers" | direct shop
+
+say "Start the development identity provider: a CI pipeline and an AI assistant get tokens from it"
+"$gatebook" dev issuer --address 127.0.0.1:0 --lifetime 20s --audience gatebook --audience elsewhere \
+  --client ci-pipeline:agents --client assistant:agents,support --client stranger:visitors > "$work/issuer.out" 2> "$work/issuer.log" &
+pids+=($!)
+wait_for grep -q '^issuer ' "$work/issuer.out" || fail "the issuer did not start: $(cat "$work/issuer.log")"
+issuer=$(sed -n 's/^issuer //p' "$work/issuer.out")
+
+say "Make a gateway: keys, a local CA and an empty book; only the gateway knows the database's password"
+gate=$work/gate
+"$gatebook" init --origin gate.demo/shop "$gate" > "$work/init.out"
+printf '%s' "$db_password" > "$gate/secrets/shop"
+chmod 600 "$gate/secrets/shop"
+cp "$work/db.crt" "$gate/db-ca.crt"
+port=$(free_port)
+low_disk=1MiB
+if [ "$broken" = recorder ]; then low_disk=1000000GiB; fi
+cat > "$gate/gatebook.yaml" << YAML
+version: 1
+data: ./data
+issuers:
+  - {name: dev, for: agents, url: "$issuer", audience: gatebook, development: true, allow_loopback: true, insecure_http: true}
+listeners:
+  - {protocol: postgres, address: "127.0.0.1:$port"}
+limits: {low_disk: $low_disk}
+targets:
+  - name: shop
+    protocol: postgres
+    address: 127.0.0.1:$pgport
+    database: shop
+    labels: {env: demo, data: personal}
+    tls: {mode: verify-full, ca: file:db-ca.crt}
+    roles: {default: {user: app_rw, password: file:secrets/shop}}
+    allow: [agents]
+YAML
+g() { "$gatebook" -c "$gate/gatebook.yaml" "$@"; }
+g check || fail "the check failed"
+g keys > "$work/trust.txt"
+"$gatebook" -c "$gate/gatebook.yaml" serve 2> "$work/gate.log" &
+pids+=($!)
+gate_pid=$!
+wait_for grep -q '"msg":"serving"' "$work/gate.log" || fail "the gateway did not start: $(cat "$work/gate.log")"
+
+audience=gatebook
+if [ "$broken" = audience ]; then audience=elsewhere; fi
+token() { "$gatebook" dev token "$1" --issuer "$issuer" --audience "$audience"; }
+eval "$(g connect shop --format env)"
+
+say "The CI pipeline works with stock psql; its password is its OIDC token"
+PGPASSWORD=$(token ci-pipeline) psql -X -v ON_ERROR_STOP=1 -P pager=off << 'SQL'
+SELECT state, count(*), sum(amount) FROM payments GROUP BY state ORDER BY state;
+BEGIN;
+UPDATE payments SET state = 'settled' WHERE state = 'pending' AND made < '2026-01-15';
+COMMIT;
+\copy (SELECT id, amount FROM payments ORDER BY id LIMIT 3) TO STDOUT WITH CSV HEADER
+SQL
+
+say "The AI assistant looks up customers"
+PGPASSWORD=$(token assistant) psql -X -v ON_ERROR_STOP=1 -P pager=off << 'SQL'
+SELECT name, email, country FROM customers WHERE country = 'JP' ORDER BY id LIMIT 3;
+SELECT current_user AS "who the database sees";
+SQL
+
+say "It makes a mistake, and gets the database's own error"
+PGPASSWORD=$(token assistant) psql -X -P pager=off -c 'SELECT * FROM no_such_table' && fail "a missing table was found"
+
+say "An identity that may not use the target, and a token that was tampered with, do not get in"
+if PGPASSWORD=$(token stranger) psql -X -c 'SELECT 1'; then fail "the stranger got in"; fi
+bad=$(token ci-pipeline)
+if PGPASSWORD=${bad%?????}AAAAA psql -X -c 'SELECT 1'; then fail "a tampered token got in"; fi
+
+say "What the book says"
+g query "SELECT principal, target, role, exchanges, denied FROM sessions WHERE origin IS NULL ORDER BY first_entry"
+echo
+g query "SELECT principal, status, tag, sqlstate, text FROM exchanges WHERE origin IS NULL ORDER BY first_entry"
+echo
+g query "SELECT code, source, principal, count FROM refusals ORDER BY first_entry"
+
+say "Wait until the tokens have expired: only then may they leave the book, for the auditor to check the issuer's signature"
+sleep 21
+say "Export the evidence package, and verify it offline with the trust file alone"
+g evidence export -o "$work/package.zip"
+$verify "$work/package.zip" --trust "$work/trust.txt" | tee "$work/verify.out" || fail "the package does not verify"
+
+say "The same core with sha256sum, openssl and ssh-keygen"
+mkdir "$work/unpacked"
+unzip -q "$work/package.zip" -d "$work/unpacked"
+sh "$work/unpacked/verify/verify.sh" "$work/unpacked" "$work/trust.txt" root || fail "the shell script does not verify the package"
+
+say "Flip one byte in a copy: the verifier refuses it and says where"
+(cd "$root" && go run ./demo/tamper flip "$work/package.zip" "$work/flipped.zip")
+if $verify "$work/flipped.zip" --trust "$work/trust.txt"; then fail "a flipped byte was not noticed"; fi
+
+say "Edit the claims and re-sign everything with the gateway's own keys: the issuer's signature does not hold"
+(cd "$root" && go run ./demo/tamper claims "$work/package.zip" "$work/forged.zip" "$gate/keys")
+if $verify "$work/forged.zip" --trust "$work/trust.txt"; then fail "forged claims were not noticed"; fi
+
+if [ "$out" != "$work/package.zip" ]; then cp "$work/package.zip" "$out"; fi
+if [ -n "${KEEP:-}" ]; then
+  say "Left running; to try it yourself"
+  cat << HELP
+  cd $gate
+  eval "\$($gatebook connect shop --format env)"
+  PGPASSWORD=\$($gatebook dev token assistant --issuer $issuer) psql
+  $gatebook session list
+  $gatebook query "SELECT * FROM exchanges ORDER BY first_entry DESC LIMIT 5"
+  $gatebook evidence export -o /tmp/mine.zip
+  To end it: kill ${pids[*]}; PostgreSQL: $pgbin/pg_ctl -D $pgdata stop (as its user)
+HELP
+else
+  kill -TERM "$gate_pid"
+  wait "$gate_pid" || fail "the gateway did not stop in order: $(tail -n 3 "$work/gate.log")"
+fi
+say "Done. The package: $out"

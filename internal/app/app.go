@@ -1,0 +1,336 @@
+// Package app is the composition root: it turns the configuration into
+// running parts, starts them in order, reloads, and stops them in order.
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gatebook/gatebook/evidence"
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/admin"
+	"github.com/gatebook/gatebook/internal/audit"
+	"github.com/gatebook/gatebook/internal/config"
+	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/engine"
+	"github.com/gatebook/gatebook/internal/engine/postgres"
+	"github.com/gatebook/gatebook/internal/identity"
+	"github.com/gatebook/gatebook/internal/ledger"
+	"github.com/gatebook/gatebook/internal/server"
+	"github.com/gatebook/gatebook/internal/vfs"
+)
+
+// Names in the data directory that belong to app.
+const (
+	lockName   = "lock"
+	socketName = "gatebook.sock"
+	spoolName  = "spool"
+)
+
+// SocketPath returns where a running gateway's admin socket is.
+func SocketPath(c *config.Loaded) string { return filepath.Join(dataDir(c), socketName) }
+
+func dataDir(c *config.Loaded) string {
+	if filepath.IsAbs(c.Data) {
+		return c.Data
+	}
+	return filepath.Join(c.Dir, c.Data)
+}
+
+// Book is an opened book with what belongs to it, without a gateway.
+type Book struct {
+	Ledger *ledger.Ledger
+	Keys   *Keys
+	Admin  *admin.Service
+
+	cfg   *config.Loaded
+	lock  io.Closer
+	index *follower
+	gate  *enforce.Gate // set before counters are asked for
+	mu    sync.Mutex
+}
+
+// OpenBook takes the data directory's lock and opens the book. purpose is ""
+// to serve, else what a command wants. FS is the real file system unless a test says otherwise.
+func OpenBook(ctx context.Context, c *config.Loaded, fsys vfs.FS, version, purpose string, log *slog.Logger) (*Book, error) {
+	keys, err := LoadKeys(c)
+	if err != nil {
+		return nil, err
+	}
+	dir := dataDir(c)
+	lock, err := vfs.OS().Lock(filepath.Join(dir, lockName))
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil, fmt.Errorf("%s is in use by another gatebook process", dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b := &Book{Keys: keys, cfg: c, lock: lock}
+	jo := journalOptions(c)
+	jo.OnFailure = func(err error) { log.Error("the journal has stopped; the gate is closed", "err", err) }
+	b.Ledger, err = ledger.Open(ctx, fsys, dir, ledger.Options{
+		KEK: keys.KEK, Signer: keys.Log, PublicKeys: keys.Public, Version: version, BinarySHA: binarySHA(), Purpose: purpose,
+		Journal: jo, Heartbeat: time.Duration(c.Heartbeat), Counters: b.counters,
+	})
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	if err := os.RemoveAll(filepath.Join(dir, spoolName)); err == nil {
+		err = os.MkdirAll(filepath.Join(dir, spoolName), 0o700)
+	}
+	if err == nil {
+		b.index, err = openIndex(ctx, b.Ledger, dir, c.Index.Text != "off", log)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.Ledger.Close(ctx, "start failed"), lock.Close())
+	}
+	b.Admin = &admin.Service{
+		Book: b.Ledger, Index: b.index, Signer: keys.Package, Program: "gatebook " + version,
+		SpoolIn: filepath.Join(dir, spoolName),
+	}
+	b.Admin.Check = func(ctx context.Context) []admin.Finding { return Check(ctx, c, b, log) }
+	return b, nil
+}
+
+func (b *Book) counters() enforce.Counters {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.gate == nil {
+		return enforce.Counters{}
+	}
+	return b.gate.Counters()
+}
+
+// Close records the stop and gives the directory back.
+func (b *Book) Close(ctx context.Context, cause string) error {
+	err := b.index.close()
+	return errors.Join(err, b.Ledger.Close(ctx, cause), b.lock.Close())
+}
+
+// binarySHA returns the digest of the running program, "" if it cannot be read.
+func binarySHA() string {
+	path, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// App is a gateway.
+type App struct {
+	book     *Book
+	log      *slog.Logger
+	verifier *identity.Verifier
+	gate     *enforce.Gate
+	server   *server.Server
+	drivers  map[string]engine.Driver
+	ops      *ops
+
+	mu  sync.Mutex // guards cfg and the reload
+	cfg *config.Loaded
+}
+
+// New opens the book and binds every address; nothing is accepted yet.
+func New(ctx context.Context, c *config.Loaded, fsys vfs.FS, version string, log *slog.Logger) (*App, error) {
+	book, err := OpenBook(ctx, c, fsys, version, "", log)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{book: book, log: log, cfg: c}
+	if err := a.build(ctx); err != nil {
+		return nil, errors.Join(err, book.Close(ctx, "start failed: "+err.Error()))
+	}
+	return a, nil
+}
+
+func (a *App) build(ctx context.Context) error {
+	snap, err := snapshot(a.cfg)
+	if err != nil {
+		return err
+	}
+	if a.verifier, err = verifier(ctx, a.cfg); err != nil {
+		return err
+	}
+	a.gate = enforce.New(enforce.Options{
+		Verifier: a.verifier, Recorder: a.book.Ledger, Snapshot: snap, Log: a.log,
+		Dialer: &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second},
+	})
+	a.book.mu.Lock()
+	a.book.gate = a.gate
+	a.book.mu.Unlock()
+	a.book.Admin.Gate = a.gate
+	a.book.Admin.Reload = a.Reload
+	conns := a.cfg.Limits.Connections
+	if conns == 0 {
+		conns = config.DefaultConnections
+	}
+	a.server = server.New(server.Options{Connections: conns, Log: a.log})
+	a.drivers = map[string]engine.Driver{
+		"postgres": postgres.New(engine.Config{Gate: a.gate, Limits: limits(a.cfg), Log: a.log}),
+	}
+	for i := range a.cfg.Listeners {
+		if err := a.listen(&a.cfg.Listeners[i]); err != nil {
+			return errors.Join(err, a.server.Stop())
+		}
+	}
+	if a.ops, err = newOps(a); err != nil {
+		return errors.Join(err, a.server.Stop())
+	}
+	return a.recordConfig(ctx, "start")
+}
+
+func (a *App) listen(l *config.Listener) error {
+	cert, err := newCertificate(l.TLS, a.cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("listener %s: certificate: %w", l.Address, err)
+	}
+	auth := l.Auth
+	if auth == "" {
+		auth = "password"
+	}
+	return a.server.Listen(a.drivers[l.Protocol], &engine.Listener{
+		Address: l.Address, TLS: cert.config, Auth: auth, InsecurePlaintext: l.InsecurePlaintext,
+		OAuthDiscovery: l.OAuthDiscovery,
+	})
+}
+
+func (a *App) recordConfig(ctx context.Context, cause string) error {
+	r, err := a.book.Ledger.Control(audit.New(evidence.KindConfig, &evidence.Config{
+		SHA256: a.cfg.SHA256, Files: a.cfg.Files, Cause: cause,
+	}))
+	if err != nil {
+		return err
+	}
+	return r.Wait(ctx)
+}
+
+// Addresses returns what the gateway listens on.
+func (a *App) Addresses() []server.Bound { return a.server.Addresses() }
+
+// Run serves until ctx ends, then stops in order: no new connections, no new
+// exchanges, running ones drained, sessions ended, the book closed. hard ends the draining.
+func (a *App) Run(ctx, hard context.Context) error {
+	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	var group sync.WaitGroup
+	failed := make(chan error, 4)
+	back := func(f func(context.Context) error) {
+		group.Go(func() {
+			if err := f(life); err != nil {
+				failed <- err
+			}
+		})
+	}
+	back(a.book.Ledger.Run)
+	back(func(ctx context.Context) error { a.gate.Run(ctx); return nil })
+	back(a.book.index.run)
+	wait, err := a.book.Admin.Serve(life, filepath.Join(dataDir(a.cfg), socketName), a.log)
+	if err != nil {
+		end(err)
+		group.Wait()
+		return errors.Join(err, a.server.Stop(), a.book.Close(life, "start failed"))
+	}
+	back(func(context.Context) error { return wait() })
+	if a.ops != nil {
+		back(a.ops.run)
+	}
+	conns, cut := context.WithCancelCause(life)
+	defer cut(nil)
+	a.server.Serve(conns)
+	a.log.Info("serving", "origin", a.book.Ledger.Origin(), "sync", a.book.Ledger.SyncMode())
+
+	cause := "told to stop"
+	var fatal error
+	select {
+	case <-ctx.Done():
+	case fatal = <-failed:
+		cause = fatal.Error()
+	case fatal = <-a.stopped(life):
+		cause = fatal.Error()
+	}
+	a.log.Info("stopping", "cause", cause)
+	return errors.Join(fatal, a.stop(hard, cut, end, &group, cause))
+}
+
+// stopped tells when the journal has stopped for good: the process ends so
+// that a restart recovers the book.
+func (a *App) stopped(ctx context.Context) <-chan error {
+	ch := make(chan error, 1)
+	go func() {
+		t := time.NewTicker(250 * time.Millisecond)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				if err := a.book.Ledger.Err(); err != nil {
+					ch <- err
+					return
+				}
+			}
+		}
+	}()
+	return ch
+}
+
+func (a *App) stop(hard context.Context, cut, end context.CancelCauseFunc, group *sync.WaitGroup, cause string) error {
+	errs := []error{a.server.Stop()}
+	drain, stop := context.WithTimeout(hard, a.cfg.Limits.ShutdownDrain.Or(config.DefaultShutdownDrain))
+	defer stop()
+	last, stopLast := context.WithTimeout(context.WithoutCancel(hard), 15*time.Second+a.cfg.Limits.ShutdownDrain.Or(config.DefaultShutdownDrain))
+	defer stopLast()
+	errs = append(errs, a.gate.Shutdown(drain, last))
+	cut(&access.DenyError{Code: access.CodeShutdown, Rule: "gate", Reason: "the gateway is shutting down"})
+	a.server.Wait()
+	a.verifier.Close()
+	end(nil)
+	group.Wait()
+	final, stopFinal := context.WithTimeout(context.WithoutCancel(hard), 15*time.Second)
+	defer stopFinal()
+	return errors.Join(append(errs, a.book.Close(final, cause))...)
+}
+
+// Reload reads the configuration again. Targets and limits of sessions take
+// effect for new sessions; what needs a restart is refused by name and nothing changes.
+func (a *App) Reload(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c, err := config.Load(a.cfg.Path)
+	if err != nil {
+		return fmt.Errorf("the configuration stays as it was: %w", err)
+	}
+	if what := needsRestart(&a.cfg.Config, &c.Config); what != "" {
+		return fmt.Errorf("the configuration stays as it was: a change of %s needs a restart", what)
+	}
+	snap, err := snapshot(c)
+	if err != nil {
+		return fmt.Errorf("the configuration stays as it was: %w", err)
+	}
+	a.cfg = c
+	if err := a.recordConfig(ctx, "reload"); err != nil {
+		return err
+	}
+	a.gate.SetSnapshot(snap)
+	a.log.Info("configuration reloaded", "sha256", c.SHA256)
+	return nil
+}

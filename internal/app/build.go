@@ -1,0 +1,112 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/config"
+	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/engine"
+	"github.com/gatebook/gatebook/internal/identity"
+	"github.com/gatebook/gatebook/internal/journal"
+	"github.com/gatebook/gatebook/internal/secret"
+)
+
+// snapshot turns the configuration's targets into what the door decides on.
+func snapshot(c *config.Loaded) (*enforce.Snapshot, error) {
+	s := &enforce.Snapshot{
+		SHA256: c.SHA256, Targets: make(map[string]*enforce.Target), PrincipalSessions: c.Limits.PrincipalSessions,
+		ExpiryDrain: c.Limits.ExpiryDrain.Or(config.DefaultExpiryDrain),
+	}
+	for i := range c.Targets {
+		t := &c.Targets[i]
+		built, err := target(t, c.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("target %s: %w", t.Name, err)
+		}
+		s.Targets[t.Name] = built
+	}
+	return s, nil
+}
+
+func target(t *config.Target, dir string) (*enforce.Target, error) {
+	tls, err := targetTLS(t, dir)
+	if err != nil {
+		return nil, err
+	}
+	out := &enforce.Target{
+		Target: access.Target{Name: t.Name, Protocol: access.Protocol(t.Protocol), Address: t.Address, Labels: t.Labels},
+		Allow:  t.Allow, Roles: make(map[string]enforce.Role), Database: t.Database, TLS: tls, InsecureAuth: t.InsecureAuth,
+		Sessions: t.Limits.Sessions, QueueTimeout: t.Limits.Queue.Or(config.DefaultQueue), IdleTimeout: t.Limits.IdleTimeout.Or(0),
+	}
+	for name, r := range t.Roles {
+		role := enforce.Role{User: r.User, Allow: r.Allow}
+		if r.Password != "" {
+			ref, err := secret.ParseRef(r.Password, dir)
+			if err != nil {
+				return nil, err
+			}
+			role.Password = ref.Load
+		}
+		out.Roles[name] = role
+	}
+	return out, nil
+}
+
+// verifier builds the identity verifier.
+func verifier(ctx context.Context, c *config.Loaded) (*identity.Verifier, error) {
+	var o identity.Options
+	for i := range c.Issuers {
+		is, err := issuer(&c.Issuers[i], c.Dir)
+		if err != nil {
+			return nil, fmt.Errorf("issuer %s: %w", c.Issuers[i].Name, err)
+		}
+		o.Issuers = append(o.Issuers, is)
+	}
+	return identity.New(ctx, o)
+}
+
+func issuer(in *config.Issuer, dir string) (identity.Issuer, error) {
+	out := identity.Issuer{
+		Name: in.Name, For: identity.Side(in.For), Preset: in.Preset, URL: in.URL, TrustDomain: in.TrustDomain,
+		Audiences: in.Audience, AuthorizedParties: in.AuthorizedParties, Algorithms: in.Algorithms, Use: identity.TokenUse(in.TokenUse),
+		Proxy: in.Proxy, KeyRefresh: time.Duration(in.KeyRefresh), KeyMaxAge: time.Duration(in.KeyMaxAge),
+		AllowLoopback: in.AllowLoopback, InsecureHTTP: in.InsecureHTTP,
+		Principal: in.Principal, Groups: in.Groups, Actor: in.Actor, Owner: in.Owner, Bindings: in.Bindings,
+		SessionLifetime: time.Duration(in.SessionLifetime), MaxTokenAge: time.Duration(in.MaxTokenAge),
+		MaxTokenLifetime: time.Duration(in.MaxTokenLifetime), Skew: time.Duration(in.Skew),
+		InsecureIgnoreConfirmation: in.InsecureIgnoreConfirmation,
+	}
+	var err error
+	if in.CA != "" {
+		if out.CA, err = secret.ParseFile(in.CA, dir); err != nil {
+			return out, err
+		}
+	}
+	if in.JWKS != "" {
+		if out.Keys, err = secret.ParseFile(in.JWKS, dir); err != nil {
+			return out, err
+		}
+	}
+	if in.RequestToken != "" {
+		out.RequestToken, err = secret.ParseRef(in.RequestToken, dir)
+	}
+	return out, err
+}
+
+func limits(c *config.Loaded) engine.Limits {
+	return engine.Limits{
+		Message: int(c.Limits.Message), Memory: int64(c.Limits.Memory), Startup: time.Duration(c.Limits.Startup),
+		Stall: time.Duration(c.Limits.Stall), Orphan: time.Duration(c.Limits.Orphan),
+	}
+}
+
+func journalOptions(c *config.Loaded) journal.Options {
+	o := journal.Options{LowWater: int64(c.Limits.LowDisk)}
+	if c.Sync == "insecure_interval" {
+		o.Mode = journal.SyncInsecureInterval
+	}
+	return o
+}

@@ -1,0 +1,169 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"sort"
+	"time"
+
+	"github.com/gatebook/gatebook/internal/admin"
+	"github.com/gatebook/gatebook/internal/config"
+	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/engine"
+	"github.com/gatebook/gatebook/internal/engine/postgres"
+	"github.com/gatebook/gatebook/internal/secret"
+)
+
+// Check resolves every secret, asks every issuer for its keys, dials every
+// target with every role, and reports. What it does at targets is recorded in
+// the book, which it opens unless a gateway is running on it.
+func Check(ctx context.Context, c *config.Loaded, book *Book, log *slog.Logger) []admin.Finding {
+	k := &checker{ctx: ctx, c: c}
+	k.keys()
+	k.listeners()
+	k.issuers()
+	k.targets(book, log)
+	return k.list
+}
+
+type checker struct {
+	ctx  context.Context //nolint:containedctx // lives for one call
+	c    *config.Loaded
+	list []admin.Finding
+}
+
+func (k *checker) add(what string, err error, good string) {
+	f := admin.Finding{What: what, OK: err == nil, Detail: good}
+	if err != nil {
+		f.Detail = err.Error()
+	}
+	k.list = append(k.list, f)
+}
+
+func (k *checker) keys() {
+	keys, err := LoadKeys(k.c)
+	detail := ""
+	if err == nil {
+		detail = "log key of " + keys.Log.Name()
+	}
+	k.add("keys", err, detail)
+}
+
+func (k *checker) listeners() {
+	for _, l := range k.c.Listeners {
+		what := "listener " + l.Address
+		cert, err := newCertificate(l.TLS, k.c.Dir)
+		if err != nil {
+			k.add(what, err, "")
+			continue
+		}
+		left := time.Until(cert.loaded.Leaf.NotAfter)
+		if left < 0 {
+			err = fmt.Errorf("the certificate expired on %s", cert.loaded.Leaf.NotAfter.Format("2006-01-02"))
+		}
+		k.add(what, err, fmt.Sprintf("%s, certificate for %v until %s", l.Protocol, names(cert), cert.loaded.Leaf.NotAfter.Format("2006-01-02")))
+	}
+}
+
+func names(c *certificate) []string {
+	list := append([]string(nil), c.loaded.Leaf.DNSNames...)
+	for _, ip := range c.loaded.Leaf.IPAddresses {
+		list = append(list, ip.String())
+	}
+	return list
+}
+
+func (k *checker) issuers() {
+	v, err := verifier(k.ctx, k.c)
+	if err != nil {
+		k.add("issuers", err, "")
+		return
+	}
+	defer v.Close()
+	for _, is := range k.c.Issuers {
+		ctx, stop := context.WithTimeout(k.ctx, 15*time.Second)
+		err := v.Probe(ctx, is.Name)
+		stop()
+		detail := ""
+		for _, s := range v.Status() {
+			if s.Name == is.Name {
+				detail = fmt.Sprintf("%s, %d keys", s.URL, s.Keys)
+			}
+		}
+		k.add("issuer "+is.Name, err, detail)
+	}
+}
+
+func (k *checker) targets(book *Book, log *slog.Logger) {
+	snap, err := snapshot(k.c)
+	if err != nil {
+		k.add("targets", err, "")
+		return
+	}
+	var driver engine.Driver
+	var gate *enforce.Gate
+	if book != nil {
+		gate = enforce.New(enforce.Options{
+			Recorder: book.Ledger, Snapshot: snap, Log: log, Dialer: &net.Dialer{Timeout: 10 * time.Second},
+		})
+		driver = postgres.New(engine.Config{Gate: gate, Limits: limits(k.c), Log: log})
+	}
+	for i := range k.c.Targets {
+		t := &k.c.Targets[i]
+		if len(t.Allow) == 0 {
+			k.list = append(k.list, admin.Finding{What: "target " + t.Name, OK: true, Detail: "note: allow is empty, so nobody may use it"})
+		}
+		roles := make([]string, 0, len(t.Roles))
+		for name := range t.Roles {
+			roles = append(roles, name)
+		}
+		sort.Strings(roles)
+		for _, role := range roles {
+			what := "target " + t.Name + ", role " + role
+			if gate == nil {
+				k.secretOnly(what, t.Roles[role])
+				continue
+			}
+			detail, err := k.probe(gate, driver, t.Name, role)
+			k.add(what, err, detail)
+		}
+	}
+}
+
+func (k *checker) secretOnly(what string, r config.Role) {
+	if r.Password == "" {
+		k.add(what, nil, "no password; not dialled while the gateway runs elsewhere")
+		return
+	}
+	ref, err := secret.ParseRef(r.Password, k.c.Dir)
+	if err == nil {
+		_, err = ref.Load()
+	}
+	k.add(what, err, "password can be read")
+}
+
+func (k *checker) probe(gate *enforce.Gate, driver engine.Driver, target, role string) (string, error) {
+	s, err := gate.System(k.ctx, target, role, "probe")
+	if err != nil {
+		return "", err
+	}
+	p, err := driver.Probe(k.ctx, s)
+	if closeErr := s.Close(err); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return "", err
+	}
+	detail := fmt.Sprintf("PostgreSQL %s as %s, ", p.Version, p.User)
+	if p.TLS == "" {
+		detail += "NO TLS"
+	} else {
+		detail += p.TLS
+	}
+	if len(p.Rights) > 0 {
+		detail += fmt.Sprintf(", note: rights beyond reading and writing: %v", p.Rights)
+	}
+	return detail, nil
+}

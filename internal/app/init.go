@@ -1,0 +1,113 @@
+package app
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gatebook/gatebook/internal/ledger"
+	"github.com/gatebook/gatebook/internal/seal"
+	"github.com/gatebook/gatebook/internal/vfs"
+)
+
+// validOrigin is what a book may be called: it stands in checkpoints, package
+// names and keys.
+var validOrigin = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(/[a-z0-9._-]+)*$`)
+
+// ErrOrigin refuses a book's name.
+var ErrOrigin = errors.New("the origin must look like a host name with an optional path, such as gate.example.com/prod")
+
+// exampleConfig is the configuration that Init writes.
+const exampleConfig = `# Gatebook. Every key is described in docs/config.md; "gatebook check" says what is wrong.
+version: 1
+data: ./data
+
+issuers:
+  # Whose tokens are accepted. Presets: github-actions, gitlab-ci, kubernetes, spiffe.
+  - name: dev
+    for: agents
+    url: http://127.0.0.1:8099
+    audience: gatebook
+    development: true
+    allow_loopback: true
+    insecure_http: true
+
+listeners:
+  - {protocol: postgres, address: "127.0.0.1:6432"}
+
+# Targets may stand in files of their own, such as targets.d/orders.yaml:
+#
+#   targets:
+#     - name: orders
+#       protocol: postgres
+#       address: db.internal:5432
+#       database: orders
+#       tls: {mode: verify-full, ca: file:db-ca.crt}
+#       roles: {default: {user: agent_rw, password: file:secrets/orders}}
+#       allow: [agents]
+include: [targets.d/*.yaml]
+`
+
+// Init makes everything a new gateway needs in dir: keys, a local CA, an
+// example configuration and an empty book. It changes nothing that exists: a
+// directory that holds any of it is refused. It returns what it made.
+func Init(dir, origin string) ([]string, error) {
+	if !validOrigin.MatchString(origin) || len(origin) > 200 {
+		return nil, fmt.Errorf("%w, not %q", ErrOrigin, origin)
+	}
+	for _, name := range []string{"gatebook.yaml", "keys", "tls", "data"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return nil, fmt.Errorf("%s exists already; init changes nothing that exists", filepath.Join(dir, name))
+		}
+	}
+	kek := seal.NewKEK()
+	keys, err := newKeys(origin, kek)
+	if err != nil {
+		return nil, err
+	}
+	files, err := newCA(origin, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	for name, text := range keys {
+		files["keys/"+name] = text
+	}
+	for _, sub := range []string{"", "keys", "tls", "data", "targets.d", "secrets"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if err := ledger.Create(vfs.OS(), filepath.Join(dir, "data"), origin, kek); err != nil {
+		return nil, err
+	}
+	files["gatebook.yaml"] = exampleConfig
+	names := make([]string, 0, len(files))
+	for name := range files {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		mode := os.FileMode(0o644)
+		if strings.HasPrefix(name, "keys/") {
+			mode = 0o600
+		}
+		if err := writeNew(filepath.Join(dir, name), files[name], mode); err != nil {
+			return nil, err
+		}
+	}
+	return append(names, "data/ (an empty book)"), nil
+}
+
+func writeNew(path, text string, mode os.FileMode) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Sync(), f.Close())
+}

@@ -1,0 +1,239 @@
+// Package config reads Gatebook's configuration: one YAML file and the files
+// it includes, decoded strictly, with every problem reported at once with its
+// place. It validates without side effects: nothing is dialled, no secret is read.
+//
+// The comments of the types are the reference in docs/config.md (make gen).
+package config
+
+import (
+	"time"
+)
+
+// Config is the whole configuration.
+type Config struct {
+	// Version of the format; 1.
+	Version int `yaml:"version"`
+	// Data is the directory of the book, made by gatebook init. Relative
+	// paths are relative to the configuration file, here and everywhere.
+	Data string `yaml:"data"`
+	// Sync says when a record counts as durable: "always" (synced before
+	// anything is forwarded or released) or "insecure_interval" (written before, synced every few
+	// milliseconds: safe from a crash of the process, not from a loss of power). Default always.
+	Sync string `yaml:"sync"`
+	// Heartbeat is the longest time without an entry in the book. Default 30s.
+	Heartbeat Duration `yaml:"heartbeat"`
+	// Keys are the gateway's own keys, made by gatebook init.
+	Keys Keys `yaml:"keys"`
+	// Issuers are the OIDC issuers whose tokens are accepted.
+	Issuers []Issuer `yaml:"issuers"`
+	// Listeners are the addresses that agents connect to.
+	Listeners []Listener `yaml:"listeners"`
+	// Targets are the backends.
+	Targets []Target `yaml:"targets"`
+	// Include lists files or patterns whose targets and issuers are added to this file's.
+	Include []string `yaml:"include"`
+	// Limits bound what the gateway takes.
+	Limits Limits `yaml:"limits"`
+	// Index configures the query tables.
+	Index Index `yaml:"index"`
+	// Ops is the HTTP address for health checks and metrics.
+	Ops Ops `yaml:"ops"`
+}
+
+// Keys are references to the gateway's own keys ("file:PATH" or "env:NAME").
+type Keys struct {
+	// KEK is the key-encryption key of the book's bodies: 32 bytes in base64. Default file:keys/kek.
+	KEK string `yaml:"kek"`
+	// Log signs the book's checkpoints: a signed-note key. Default file:keys/log.
+	Log string `yaml:"log"`
+	// Package signs evidence packages: an ECDSA P-256 key, PKCS #8 PEM. Default file:keys/package.
+	Package string `yaml:"package"`
+	// SSH signs evidence packages too: an Ed25519 key, PKCS #8 PEM. Default file:keys/ssh.
+	SSH string `yaml:"ssh"`
+}
+
+// Issuer is an OIDC issuer.
+type Issuer struct {
+	// Name of the issuer, part of every principal's name.
+	Name string `yaml:"name"`
+	// For says whom it vouches for. Only "agents" is known in this version.
+	For string `yaml:"for"`
+	// Preset fills in URL and mappings: github-actions, gitlab-ci, kubernetes or spiffe.
+	Preset string `yaml:"preset"`
+	// URL is the issuer, exactly as in the claim "iss".
+	URL string `yaml:"url"`
+	// TrustDomain is the SPIFFE trust domain, with the preset spiffe.
+	TrustDomain string `yaml:"trust_domain"`
+	// Audience is the accepted "aud", or a list of them.
+	Audience Strings `yaml:"audience"`
+	// AuthorizedParties, when set, are the accepted values of "azp" (or "client_id").
+	AuthorizedParties []string `yaml:"authorized_parties"`
+	// Algorithms are the accepted signature algorithms. Default RS256, ES256, PS256, EdDSA.
+	Algorithms []string `yaml:"algorithms"`
+	// TokenUse is "access" (only RFC 9068 access tokens), "id" (ID tokens too) or empty (what is not recognisably something else).
+	TokenUse string `yaml:"token_use"`
+	// CA is a PEM file ("file:PATH") that replaces the system's roots for requests to the issuer.
+	CA string `yaml:"ca"`
+	// JWKS is an offline key set ("file:PATH"); the issuer is then never asked.
+	JWKS string `yaml:"jwks"`
+	// Proxy is the outbound proxy for requests to the issuer.
+	Proxy string `yaml:"proxy"`
+	// RequestToken ("file:PATH") is sent as bearer token with requests to the issuer, for clusters that ask for one.
+	RequestToken string `yaml:"request_token"`
+	// KeyRefresh is the age at which keys are fetched again. Default 15m.
+	KeyRefresh Duration `yaml:"key_refresh"`
+	// KeyMaxAge is the age past which keys are not used any more. Default 1h.
+	KeyMaxAge Duration `yaml:"key_max_age"`
+	// AllowLoopback lets requests to this issuer reach loopback addresses.
+	AllowLoopback bool `yaml:"allow_loopback"`
+	// InsecureHTTP lets requests to this issuer use plain HTTP, on loopback only.
+	InsecureHTTP bool `yaml:"insecure_http"`
+	// Development marks an issuer of gatebook dev: it needs loopback listeners only.
+	Development bool `yaml:"development"`
+	// Principal is the CEL expression of the principal's name. Default claims.sub.
+	Principal string `yaml:"principal"`
+	// Groups is the CEL expression of the groups. Default the claim "groups".
+	Groups string `yaml:"groups"`
+	// Actor is the CEL expression of who acts on behalf of whom. Default the chain of "act" claims.
+	Actor string `yaml:"actor"`
+	// Owner is the CEL expression of the person behind the agent. Default unknown.
+	Owner string `yaml:"owner"`
+	// Bindings are CEL conditions over claims that must all hold.
+	Bindings []string `yaml:"bindings"`
+	// SessionLifetime, when set, bounds sessions from their log-in on, in place of the token's expiry.
+	SessionLifetime Duration `yaml:"session_lifetime"`
+	// MaxTokenAge, when set, is the age past which a token is not accepted.
+	MaxTokenAge Duration `yaml:"max_token_age"`
+	// MaxTokenLifetime bounds the time from "iat" to "exp". Default 24h.
+	MaxTokenLifetime Duration `yaml:"max_token_lifetime"`
+	// Skew is how far ahead "nbf" and "iat" may be. Default 30s.
+	Skew Duration `yaml:"skew"`
+	// InsecureIgnoreConfirmation accepts tokens bound to a key ("cnf") without checking the binding.
+	InsecureIgnoreConfirmation bool `yaml:"insecure_ignore_confirmation"`
+}
+
+// Listener is an address that speaks one protocol to agents.
+type Listener struct {
+	// Protocol that the listener speaks: postgres.
+	Protocol string `yaml:"protocol"`
+	// Address to listen on, host:port. Port 0 lets the kernel pick one.
+	Address string `yaml:"address"`
+	// Auth is how the token arrives: "password" or "oauthbearer". Default password.
+	Auth string `yaml:"auth"`
+	// OAuthDiscovery is the discovery URL told to clients that ask where to get a token, with auth oauthbearer.
+	OAuthDiscovery string `yaml:"oauth_discovery"`
+	// InsecurePlaintext lets agents in without TLS; only on loopback.
+	InsecurePlaintext bool `yaml:"insecure_plaintext"`
+	// TLS is the listener's certificate. Without one the local CA of gatebook init is used, on loopback only.
+	TLS ServerTLS `yaml:"tls"`
+}
+
+// ServerTLS is a certificate with its key; both files are read again when they change.
+type ServerTLS struct {
+	// Cert is the PEM certificate chain ("file:PATH").
+	Cert string `yaml:"cert"`
+	// Key is the PEM private key ("file:PATH").
+	Key string `yaml:"key"`
+}
+
+// Target is a named backend.
+type Target struct {
+	// Name that agents give: a-z, 0-9 and -.
+	Name string `yaml:"name"`
+	// Protocol that the target speaks: postgres.
+	Protocol string `yaml:"protocol"`
+	// Address is host:port.
+	Address string `yaml:"address"`
+	// Database is what sessions use that name none. Default the protocol's own (the role's user name).
+	Database string `yaml:"database"`
+	// Labels are words for people and, later, for policy.
+	Labels map[string]string `yaml:"labels"`
+	// TLS protects the connection to the target.
+	TLS TargetTLS `yaml:"tls"`
+	// Roles are the credentials; agents name one as their user name.
+	Roles map[string]Role `yaml:"roles"`
+	// Allow lists the groups whose members may use the target. Default nobody.
+	Allow []string `yaml:"allow"`
+	// InsecureAuth lists weak authentication methods that may be used towards the target: cleartext, md5.
+	InsecureAuth []string `yaml:"insecure_auth"`
+	// Limits bound the target's sessions.
+	Limits TargetLimits `yaml:"limits"`
+}
+
+// TargetTLS says how a connection to a target is protected.
+type TargetTLS struct {
+	// Mode is "verify-full", "require" (encrypted, the target's name is not checked) or "disable". Default verify-full.
+	Mode string `yaml:"mode"`
+	// CA is a PEM file ("file:PATH") that replaces the system's roots.
+	CA string `yaml:"ca"`
+	// ServerName is checked in place of the address's host.
+	ServerName string `yaml:"server_name"`
+	// Cert and Key are a client certificate ("file:PATH").
+	Cert string `yaml:"cert"`
+	// Key of the client certificate ("file:PATH").
+	Key string `yaml:"key"`
+}
+
+// Role is a credential of a target.
+type Role struct {
+	// User name at the target.
+	User string `yaml:"user"`
+	// Password reference ("file:PATH" or "env:NAME"), read again at each log-in.
+	Password string `yaml:"password"`
+	// Allow narrows the target's groups for this role.
+	Allow []string `yaml:"allow"`
+}
+
+// TargetLimits bound a target's sessions.
+type TargetLimits struct {
+	// Sessions that may be open at a time. Default no bound.
+	Sessions int `yaml:"sessions"`
+	// Queue is how long a log-in waits for a place. Default 10s.
+	Queue Duration `yaml:"queue"`
+	// IdleTimeout ends sessions that ask for nothing. Default none.
+	IdleTimeout Duration `yaml:"idle_timeout"`
+}
+
+// Limits bound what the gateway takes.
+type Limits struct {
+	// Connections that may be open at a time, of all listeners. Default 10000.
+	Connections int `yaml:"connections"`
+	// PrincipalSessions that one principal may have open. Default no bound.
+	PrincipalSessions int `yaml:"principal_sessions"`
+	// Message is the largest request that is judged whole. Default 64MiB.
+	Message Size `yaml:"message"`
+	// Memory that all sessions together may hold in large requests. Default 512MiB.
+	Memory Size `yaml:"memory"`
+	// Startup is how long an opening handshake may take. Default 30s.
+	Startup Duration `yaml:"startup"`
+	// Stall is how long an agent or a target may stop reading. Default 5m.
+	Stall Duration `yaml:"stall"`
+	// Orphan is how long a statement runs on after its agent left. Default 1m.
+	Orphan Duration `yaml:"orphan"`
+	// ExpiryDrain is how long a running request may go on after the identity expired. Default 60s.
+	ExpiryDrain Duration `yaml:"expiry_drain"`
+	// ShutdownDrain is how long running requests may go on after SIGTERM. Default 30s.
+	ShutdownDrain Duration `yaml:"shutdown_drain"`
+	// LowDisk is the free space of the data directory below which new requests are refused. Default 256MiB.
+	LowDisk Size `yaml:"low_disk"`
+}
+
+// Index configures the query tables, a plaintext cache of the book.
+type Index struct {
+	// Text "off" keeps statement texts out of it. Default on.
+	Text string `yaml:"text"`
+}
+
+// Ops is where health and metrics are served.
+type Ops struct {
+	// Address for /livez, /readyz and /metrics, host:port. Default none.
+	Address string `yaml:"address"`
+}
+
+// Defaults of durations and sizes that app uses.
+const (
+	DefaultQueue         = 10 * time.Second
+	DefaultExpiryDrain   = 60 * time.Second
+	DefaultShutdownDrain = 30 * time.Second
+	DefaultConnections   = 10000
+)

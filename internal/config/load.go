@@ -1,0 +1,250 @@
+package config
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// maxFile bounds a configuration file, in bytes.
+const maxFile = 4 << 20
+
+// Problem is something wrong in the configuration, with its place.
+type Problem struct {
+	File string
+	Line int    // 0 where there is none
+	Path string // such as targets[0].name
+	What string
+}
+
+// String returns "FILE:LINE: PATH: WHAT".
+func (p Problem) String() string {
+	s := p.File
+	if p.Line > 0 {
+		s += fmt.Sprintf(":%d", p.Line)
+	}
+	if p.Path != "" {
+		s += ": " + p.Path
+	}
+	return s + ": " + p.What
+}
+
+// Problems is the error of Load: everything that is wrong, at once.
+type Problems []Problem
+
+// Error implements error, one problem a line.
+func (l Problems) Error() string {
+	lines := make([]string, len(l))
+	for i, p := range l {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Loaded is a configuration with where it came from.
+type Loaded struct {
+	Config
+	// Path is the main file's absolute path, Dir its directory.
+	Path string
+	Dir  string
+	// Files holds the text of every file that was read, by name relative to
+	// Dir; SHA256 is a digest over all of them in order of their names.
+	Files  map[string]string
+	SHA256 string
+}
+
+// source says which file and which element of it a list element came from.
+type source struct {
+	file *file
+	path string
+}
+
+type file struct {
+	name string
+	text []byte
+	tree *ast.File
+}
+
+// line returns the line of a YAML path, or of its nearest parent that exists.
+func (f *file) line(path string) int {
+	for path != "" && f.tree != nil {
+		if p, err := yaml.PathString("$." + path); err == nil {
+			if node, err := p.FilterFile(f.tree); err == nil && node != nil && node.GetToken() != nil {
+				return node.GetToken().Position.Line
+			}
+		}
+		cut := strings.LastIndexAny(path, ".[")
+		if cut < 0 {
+			return 0
+		}
+		path = path[:cut]
+	}
+	return 0
+}
+
+type loader struct {
+	l        *Loaded
+	problems Problems
+	main     *file
+	issuers  []source
+	targets  []source
+}
+
+// included is what an included file may hold.
+type included struct {
+	Issuers []Issuer `yaml:"issuers"`
+	Targets []Target `yaml:"targets"`
+}
+
+// Load reads and validates a configuration. Its error is a Problems, or says
+// that the file could not be read.
+func Load(path string) (*Loaded, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	ld := &loader{l: &Loaded{Path: abs, Dir: filepath.Dir(abs), Files: make(map[string]string)}}
+	if ld.main, err = ld.read(abs); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("no configuration at %s (gatebook init makes one)", path)
+		}
+		return nil, err
+	}
+	ld.decode(ld.main, &ld.l.Config)
+	ld.include()
+	if len(ld.problems) == 0 {
+		ld.validate()
+	}
+	if len(ld.problems) > 0 {
+		slices.SortStableFunc(ld.problems, func(a, b Problem) int {
+			return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Path, b.Path))
+		})
+		return nil, ld.problems
+	}
+	ld.l.SHA256 = digest(ld.l.Files)
+	return ld.l, nil
+}
+
+func digest(files map[string]string) string {
+	names := make([]string, 0, len(files))
+	for n := range files {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	h := sha256.New()
+	for _, n := range names {
+		fmt.Fprintf(h, "%d %s %d %s", len(n), n, len(files[n]), files[n])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func (ld *loader) read(path string) (*file, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxFile {
+		return nil, fmt.Errorf("%s: %d bytes, at most %d are read", path, info.Size(), maxFile)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	name, err := filepath.Rel(ld.l.Dir, path)
+	if err != nil {
+		name = path
+	}
+	ld.l.Files[name] = string(text)
+	return &file{name: name, text: text}, nil
+}
+
+// decode reads a file strictly and keeps its tree for line numbers.
+func (ld *loader) decode(f *file, into any) {
+	tree, err := parser.ParseBytes(f.text, 0)
+	if err == nil {
+		f.tree = tree
+		err = yaml.UnmarshalWithOptions(f.text, into, yaml.Strict(), yaml.DisallowUnknownField())
+	}
+	if err == nil {
+		return
+	}
+	p := Problem{File: f.name, What: err.Error()}
+	var located yaml.Error
+	if errors.As(err, &located) {
+		p.What = located.GetMessage()
+		if tok := located.GetToken(); tok != nil && tok.Position != nil {
+			p.Line = tok.Position.Line
+		}
+	}
+	ld.problems = append(ld.problems, p)
+}
+
+// include reads the included files; all lists become one.
+func (ld *loader) include() {
+	c := &ld.l.Config
+	for i := range c.Issuers {
+		ld.issuers = append(ld.issuers, source{ld.main, fmt.Sprintf("issuers[%d]", i)})
+	}
+	for i := range c.Targets {
+		ld.targets = append(ld.targets, source{ld.main, fmt.Sprintf("targets[%d]", i)})
+	}
+	for i, pattern := range c.Include {
+		where := fmt.Sprintf("include[%d]", i)
+		full := pattern
+		if !filepath.IsAbs(full) {
+			full = filepath.Join(ld.l.Dir, full)
+		}
+		paths, err := filepath.Glob(full)
+		if err != nil {
+			ld.problem(source{ld.main, where}, "", "malformed pattern %q", pattern)
+			continue
+		}
+		if len(paths) == 0 && !strings.ContainsAny(pattern, "*?[") {
+			ld.problem(source{ld.main, where}, "", "no file %s", pattern)
+		}
+		slices.Sort(paths)
+		for _, p := range paths {
+			ld.includeFile(p, where)
+		}
+	}
+}
+
+func (ld *loader) includeFile(path, where string) {
+	f, err := ld.read(path)
+	if err != nil {
+		ld.problem(source{ld.main, where}, "", "%v", err)
+		return
+	}
+	var in included
+	ld.decode(f, &in)
+	for i := range in.Issuers {
+		ld.issuers = append(ld.issuers, source{f, fmt.Sprintf("issuers[%d]", i)})
+	}
+	for i := range in.Targets {
+		ld.targets = append(ld.targets, source{f, fmt.Sprintf("targets[%d]", i)})
+	}
+	ld.l.Issuers = append(ld.l.Issuers, in.Issuers...)
+	ld.l.Targets = append(ld.l.Targets, in.Targets...)
+}
+
+// problem notes something wrong at a field of an element.
+func (ld *loader) problem(at source, field, format string, args ...any) {
+	path := at.path
+	if field != "" {
+		path = strings.TrimPrefix(path+"."+field, ".")
+	}
+	ld.problems = append(ld.problems, Problem{
+		File: at.file.name, Line: at.file.line(path), Path: path, What: fmt.Sprintf(format, args...),
+	})
+}
