@@ -68,15 +68,16 @@ func (d *Driver) admitCancel(source string, now time.Time) bool {
 
 // cancelRequest handles a CancelRequest, which the protocol never answers.
 func (d *Driver) cancelRequest(ctx context.Context, a *agent, body []byte) error {
-	pid, key, err := pgwire.ParseCancel(body)
-	if err != nil {
-		return err
-	}
+	pid, key, malformed := pgwire.ParseCancel(body)
 	refuse := func(why error) {
 		d.gate.Refuse(ctx, evidence.Refused{What: "cancel", Source: a.source, Listener: a.l.Address}, why)
 	}
 	if !d.admitCancel(a.source, time.Now()) {
 		refuse(access.Deny(access.CodeLimit, "too many cancel requests"))
+		return nil
+	}
+	if malformed != nil {
+		refuse(malformed)
 		return nil
 	}
 	d.mu.Lock()
