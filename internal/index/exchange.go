@@ -87,11 +87,11 @@ func (b *batch) outcome(e *entry, d *sessionDelta) error {
 		}
 		return nil
 	}
-	return b.c.run(b.ctx, `UPDATE exchange_row SET last_entry = ?, ended = ?, ended_us = ?, status = ?, tag = ?, sqlstate = ?, rows = ?,
-		bytes = ?, answer_chunks = ?, request_chunks = ?, answer_sha256 = ?, ready_us = ?, total_us = ?, cause = ?,
-		body = iif(?16 = 'ok', body, ?16) WHERE session = ?14 AND exchange = ?15`,
+	return b.c.run(b.ctx, `UPDATE exchange_row SET last_entry = ?1, ended = ?2, ended_us = ?3, status = ?4, tag = ?5, sqlstate = ?6, rows = ?7,
+		bytes = ?8, answer_chunks = ?9, request_chunks = ?10, answer_sha256 = ?11, ready_us = ?12, total_us = ?13, cause = ?14,
+		body = iif(?15 = 'ok', body, ?15) WHERE session = ?16 AND exchange = ?17`,
 		int64(e.h.Index), cols[0], cols[1], cols[2], cols[3], cols[4], cols[5], cols[6], cols[7], cols[8], cols[9], cols[10], cols[11],
-		cols[12], d.row, number(e.h.Exchange), e.state)
+		cols[12], e.state, d.row, number(e.h.Exchange))
 }
 
 // write adds the exchange's row and its text.

@@ -159,6 +159,12 @@ func (x *Index) CatchUp(ctx context.Context, src Source) (uint64, error) {
 // batch takes in one transaction's worth of entries. end reports that the
 // source has no more for now.
 func (x *Index) batch(ctx context.Context, src Source) (n uint64, end bool, err error) {
+	x.mu.Lock()
+	closed := x.closed
+	x.mu.Unlock()
+	if closed {
+		return 0, false, ErrClosed
+	}
 	// Nothing is locked before there is an entry: the source may be waiting.
 	h, body, erased, err := src.Next()
 	if err == io.EOF {
