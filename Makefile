@@ -1,0 +1,46 @@
+# Gatebook. `make` prints the targets.
+SHELL := /bin/bash
+export CGO_ENABLED := 0
+BIN := bin/gatebook
+TOOLS := .cache/tools
+GOLANGCI := $(TOOLS)/golangci-lint
+# How long each fuzz target runs with `make fuzz`.
+T ?= 10s
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test race fuzz crash lint gen
+
+help: ## print the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## find or install what demo and tests need besides Go
+	@scripts/setup.sh
+
+build: ## build bin/gatebook, one static binary
+	go build -trimpath -o $(BIN) ./cmd/gatebook
+
+demo: setup build ## two agents work on a real PostgreSQL; the book proves what they did (KEEP=1 leaves it running)
+	@demo/demo.sh
+
+test: setup ## all tests, vet and the architecture's rules
+	go vet ./...
+	go test -shuffle=on -timeout 20m ./...
+
+race: setup ## the tests with the race detector
+	CGO_ENABLED=1 go test -race -short -shuffle=on -timeout 40m ./...
+
+fuzz: ## every fuzz target in turn, T each
+	scripts/fuzz.sh $(T)
+
+crash: setup ## many more random crashes than `make test` does
+	GATEBOOK_CRASHES=300 go test -run Crash -timeout 60m ./internal/...
+
+gen: ## make generated documents anew
+	go run ./internal/config/gen > docs/config.md
+
+lint: $(GOLANGCI) ## the linters
+	$(GOLANGCI) run
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "run gofmt -w on these files"; exit 1; }
+
+$(GOLANGCI):
+	GOBIN=$(abspath $(TOOLS)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

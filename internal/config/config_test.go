@@ -1,0 +1,111 @@
+package config
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const good = `version: 1
+data: ./data
+issuers:
+  - {name: ci, for: agents, url: https://login.example.com, audience: gatebook}
+listeners:
+  - {protocol: postgres, address: "127.0.0.1:0"}
+include: [targets.d/*.yaml]
+`
+
+const goodTarget = `targets:
+  - name: orders
+    protocol: postgres
+    address: db.internal:5432
+    roles: {default: {user: app, password: file:secret}}
+    allow: [agents]
+    limits: {sessions: 5, queue: 3s}
+`
+
+func write(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "gatebook.yaml")
+}
+
+func TestLoad(t *testing.T) {
+	path := write(t, map[string]string{"gatebook.yaml": good, "targets.d/orders.yaml": goodTarget})
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Targets) != 1 || c.Targets[0].Name != "orders" || c.Targets[0].Limits.Sessions != 5 {
+		t.Errorf("targets %+v", c.Targets)
+	}
+	if len(c.Files) != 2 || c.Files["targets.d/orders.yaml"] != goodTarget || len(c.SHA256) != 64 {
+		t.Errorf("files %v, digest %q", c.Files, c.SHA256)
+	}
+}
+
+func TestProblemsNameTheirPlace(t *testing.T) {
+	tests := []struct {
+		name, main, target string
+		want               []string // each must be in the error
+	}{
+		{"unknown key", strings.Replace(good, "data:", "dataa:", 1), goodTarget, []string{"gatebook.yaml:2", "dataa"}},
+		{"all at once", strings.NewReplacer("version: 1", "version: 2", "for: agents", "for: agent").Replace(good),
+			strings.NewReplacer("name: orders", "name: Orders!", "user: app, ", "").Replace(goodTarget),
+			[]string{"version", "gatebook.yaml:4", `did you mean "agents"?`, "orders.yaml:2", "Orders!", "roles.default.user"}},
+		{"people", strings.Replace(good, "for: agents", "for: people", 1), goodTarget, []string{"people cannot sign in"}},
+		{"open listener without certificate", strings.Replace(good, "127.0.0.1:0", "0.0.0.0:6432", 1), goodTarget,
+			[]string{"listeners[0].tls", "needs a certificate"}},
+		{"plaintext beyond loopback", strings.Replace(good, `"127.0.0.1:0"}`, `"0.0.0.0:6432", insecure_plaintext: true}`, 1), goodTarget,
+			[]string{"insecure_plaintext"}},
+		{"development issuer beyond loopback", strings.NewReplacer("audience: gatebook", "audience: gatebook, development: true",
+			"127.0.0.1:0", "0.0.0.0:6432").Replace(good), goodTarget, []string{"development", "loopback"}},
+		{"secret given as value", good, strings.Replace(goodTarget, "file:secret", "hunter2", 1), []string{"roles.default.password", "file:"}},
+		{"role allows nobody", good, strings.Replace(goodTarget, "file:secret}", "file:secret, allow: [dba]}", 1), []string{"dba"}},
+		{"duration", strings.Replace(good, "data: ./data", "data: ./data\nheartbeat: soon", 1), goodTarget, []string{"gatebook.yaml:3", "soon"}},
+		{"no file", "", goodTarget, []string{"version"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Load(write(t, map[string]string{"gatebook.yaml": tt.main, "targets.d/orders.yaml": tt.target}))
+			if err == nil {
+				t.Fatal("loaded")
+			}
+			for _, w := range tt.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("error does not say %q:\n%v", w, err)
+				}
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the error tells a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestDocumentIsGenerated(t *testing.T) {
+	cmd := exec.Command("go", "run", "./internal/config/gen")
+	cmd.Dir = filepath.Join("..", "..")
+	got, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join("..", "..", "docs", "config.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Error("docs/config.md is not what the types say: run make gen")
+	}
+}
