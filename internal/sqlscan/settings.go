@@ -16,8 +16,8 @@ type Setting struct {
 	Name  string // lower case
 	Value string // as written; "" with Reset
 	Reset bool   // back to the session's initial value
-	// Dynamic: the name or the value is not a constant, so that it may be any.
-	Dynamic bool
+	// DynamicName and DynamicValue: it is not a constant, so that it may be any.
+	DynamicName, DynamicValue bool
 }
 
 // Limits of what is given to the parser: beyond them its time is quadratic or
@@ -60,7 +60,7 @@ func depth(text string) int {
 
 // Settings returns the changes a text makes to the named parameters (lower
 // case), by SET, SET LOCAL, SET NAMES, RESET or set_config, wherever
-// they stand in the text; a set_config whose name is not a constant counts too, as Dynamic. A text that does not contain a name
+// they stand in the text; a set_config whose name is not a constant counts too. A text that does not contain a name
 // or that does not parse gives none: the callers also watch what the target reports.
 func Settings(text string, names []string) []Setting {
 	lower := strings.ToLower(text)
@@ -139,16 +139,16 @@ func (w *walker) call(n *pgquery.FuncCall) {
 	if last == nil || last.Sval != "set_config" {
 		return
 	}
-	name, ok := literal(n.Args[0])
-	if !ok {
-		w.found = append(w.found, Setting{Dynamic: true})
-		return
-	}
+	name, named := literal(n.Args[0])
+	value, valued := literal(n.Args[1])
 	before := len(w.found)
-	value, ok := literal(n.Args[1])
-	w.add(name, value, false)
-	if !ok && len(w.found) > before {
-		w.found[before].Dynamic = true
+	if named {
+		w.add(name, value, false)
+	} else {
+		w.found = append(w.found, Setting{Value: value, DynamicName: true})
+	}
+	if len(w.found) > before {
+		w.found[before].DynamicValue = !valued
 	}
 }
 

@@ -25,13 +25,7 @@ func checkPinned(name, value string) *access.DenyError {
 	v := strings.ToLower(strings.TrimSpace(value))
 	switch name {
 	case "client_encoding":
-		// The server ignores case and punctuation in encoding names.
-		v = strings.Map(func(r rune) rune {
-			if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-				return r
-			}
-			return -1
-		}, v)
+		v = plainName(v) // the server ignores case and punctuation in encoding names
 		if v == "utf8" || v == "unicode" {
 			return nil
 		}
@@ -54,7 +48,10 @@ func refuseText(text string) *access.DenyError {
 		if s.Reset {
 			continue // back to the start-up packet's value, which is the pinned one
 		}
-		if s.Dynamic {
+		if s.DynamicName && !s.DynamicValue && harmless(s.Value) {
+			continue // pg_dump sets what may not exist by selecting its name
+		}
+		if s.DynamicName || s.DynamicValue {
 			return &access.DenyError{
 				Code: access.CodeUnsupported, Rule: "pinned.set_config", Reason: "set_config needs constant arguments",
 				Hint: "Write the setting's name as a literal, or use SET.",
@@ -65,6 +62,37 @@ func refuseText(text string) *access.DenyError {
 		}
 	}
 	return nil
+}
+
+// harmless reports whether a value fits none of the pinned settings, so that
+// setting it under any name cannot change them: it is neither the beginning of
+// a boolean nor of the name of an encoding.
+func harmless(value string) bool {
+	v := plainName(value)
+	for _, word := range []string{"true", "false", "yes", "no", "on", "off", "1", "0"} {
+		if strings.HasPrefix(word, v) {
+			return false
+		}
+	}
+	for _, start := range []string{
+		"abc", "alt", "big", "euc", "gb", "iso", "johab", "koi", "latin", "ms", "mule", "shift", "sjis", "sql", "tcvn",
+		"uhc", "uni", "utf", "vscii", "win",
+	} {
+		if strings.HasPrefix(v, start) {
+			return false
+		}
+	}
+	return true
+}
+
+// plainName drops what the server ignores in names of encodings.
+func plainName(v string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return -1
+	}, strings.ToLower(v))
 }
 
 var pinnedNames = []string{"client_encoding", "standard_conforming_strings"}

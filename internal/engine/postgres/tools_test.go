@@ -118,7 +118,7 @@ func TestDumpAndRestore(t *testing.T) {
 	direct, err1 := h.run("pg_dump", "-d", directURL("dump_a"))
 	relayed, err2 := h.run("pg_dump", "-d", h.url("agents", "orders/dump_a"))
 	if err1 != nil || err2 != nil || unkeyed(direct) != unkeyed(relayed) {
-		t.Fatalf("%v %v: dumps of %d and %d bytes differ", err1, err2, len(direct), len(relayed))
+		t.Fatalf("%v %v: dumps of %d and %d bytes differ: %.500s", err1, err2, len(direct), len(relayed), relayed)
 	}
 	file := filepath.Join(t.TempDir(), "dump")
 	if out, err := h.run("pg_dump", "-Fc", "-f", file, "-d", h.url("agents", "orders/dump_a")); err != nil {
