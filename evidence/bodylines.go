@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -51,7 +52,7 @@ func (r *bodyReader) left() bool {
 
 func (r *bodyReader) read() error {
 	line, err := r.lines.next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		r.done = true
 		return nil
 	}
@@ -116,7 +117,7 @@ func (v *verifier) withheldLines() (*withheldReader, error) {
 func (r *withheldReader) at(index uint64) (string, error) {
 	if r.reason == "" && !r.done {
 		line, err := r.lines.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			r.done = true
 			return "", nil
 		}

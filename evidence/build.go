@@ -99,17 +99,16 @@ const maxListed = 1000
 
 // openSession is what the builder keeps of a session until its end.
 type openSession struct {
-	id         ID
-	first      uint64
-	leaf       string
-	began      time.Time
-	body       *Session
-	disclosed  bool
-	level      string // of the identity's proof
-	exchanges  uint64
-	intents    map[uint64]*openIntent
-	recordedID *Identity
-	views      map[uint64]*answerView
+	id        ID
+	first     uint64
+	leaf      string
+	began     time.Time
+	body      *Session
+	disclosed bool
+	level     string // of the identity's proof
+	exchanges uint64
+	intents   map[uint64]*openIntent
+	views     map[uint64]*answerView
 }
 
 type openIntent struct {

@@ -33,7 +33,7 @@ func SignCheckpoint(c Checkpoint, signers ...note.Signer) ([]byte, error) {
 func OpenCheckpoint(signed []byte, origin string, verifier note.Verifier) (Checkpoint, error) {
 	n, err := note.Open(signed, note.VerifierList(verifier))
 	if err != nil {
-		return Checkpoint{}, fmt.Errorf("%w: %v", ErrCheckpoint, err)
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
 	c, err := parseCheckpoint(n.Text)
 	if err != nil {

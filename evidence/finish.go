@@ -30,16 +30,16 @@ type Summary struct {
 
 // absent names the populations that this version has no source for.
 var absent = map[string]string{
-	"P3 decisions":      "decisions are columns of P2 until there is a policy language",
-	"P4 approvals":      "holding a request for a person is not part of this version",
-	"P6 entitlements":   "changes show as configuration entries in P9",
-	"P7 policy":         "there is no policy language in this version; access is by the target's allow list",
-	"P10 masking":       "masking is not part of this version: answers stand as the target gave them",
-	"P12 exceptions":    "there is no break-glass in this version",
-	"P13 alerts":        "there are no alerts in this version",
-	"P14 erasures":      "there is no erasure in this version",
-	"P15 reconcilation": "reconciliation with the target's log is not part of this version",
-	"P16 clock checks":  "there are no clock checks in this version",
+	"P3 decisions":       "decisions are columns of P2 until there is a policy language",
+	"P4 approvals":       "holding a request for a person is not part of this version",
+	"P6 entitlements":    "changes show as configuration entries in P9",
+	"P7 policy":          "there is no policy language in this version; access is by the target's allow list",
+	"P10 masking":        "masking is not part of this version: answers stand as the target gave them",
+	"P12 exceptions":     "there is no break-glass in this version",
+	"P13 alerts":         "there are no alerts in this version",
+	"P14 erasures":       "there is no erasure in this version",
+	"P15 reconciliation": "reconciliation with the target's log is not part of this version",
+	"P16 clock checks":   "there are no clock checks in this version",
 }
 
 // Finish ends the range: it writes what is still open, the identities, the

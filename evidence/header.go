@@ -150,7 +150,7 @@ func ParseHeader(line []byte) (Header, error) {
 	}
 	var w wireHeader
 	if err := json.Unmarshal(line, &w); err != nil {
-		return h, fmt.Errorf("%w: %v", ErrHeader, err)
+		return h, fmt.Errorf("%w: %w", ErrHeader, err)
 	}
 	if w.V != HeaderVersion {
 		return h, fmt.Errorf("%w: version %d, this program reads %d", ErrHeader, w.V, HeaderVersion)
@@ -164,19 +164,19 @@ func ParseHeader(line []byte) (Header, error) {
 	h = Header{Index: w.I, Kind: w.K, Exchange: w.X, Decision: w.D, BodyLen: w.N}
 	var err error
 	if h.Time, err = time.Parse(headerTime, w.T); err != nil {
-		return h, fmt.Errorf("%w: time: %v", ErrHeader, err)
+		return h, fmt.Errorf("%w: time: %w", ErrHeader, err)
 	}
 	if h.Session, err = ParseID(w.S); err != nil {
-		return h, fmt.Errorf("%w: %v", ErrHeader, err)
+		return h, fmt.Errorf("%w: %w", ErrHeader, err)
 	}
 	if err := parseHex(h.Target[:], w.G, true); err != nil {
-		return h, fmt.Errorf("%w: target: %v", ErrHeader, err)
+		return h, fmt.Errorf("%w: target: %w", ErrHeader, err)
 	}
 	if err := parseHex(h.Actor[:], w.A, true); err != nil {
-		return h, fmt.Errorf("%w: actor: %v", ErrHeader, err)
+		return h, fmt.Errorf("%w: actor: %w", ErrHeader, err)
 	}
 	if err := parseHex(h.Commit[:], w.C, false); err != nil {
-		return h, fmt.Errorf("%w: commitment: %v", ErrHeader, err)
+		return h, fmt.Errorf("%w: commitment: %w", ErrHeader, err)
 	}
 	var buf [MaxHeader]byte
 	if !bytes.Equal(AppendHeader(buf[:0], &h), line) {

@@ -212,7 +212,7 @@ func (v *verifier) checkpoints() error {
 	defer l.close()
 	for n := 1; ; n++ {
 		line, err := l.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
@@ -432,7 +432,7 @@ func (v *verifier) stream(tree *Range, b *Builder) (first time.Time, err error) 
 	v.rootsAt(tree)
 	for n := 1; ; n++ {
 		line, err := headers.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

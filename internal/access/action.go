@@ -3,7 +3,7 @@ package access
 // Protocol names a wire protocol, as in the configuration.
 type Protocol string
 
-// Protocols.
+// Postgres is the PostgreSQL frontend/backend protocol.
 const Postgres Protocol = "postgres"
 
 // Target is a named backend, as policy and records see it. Credentials are

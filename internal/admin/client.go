@@ -135,7 +135,7 @@ func (c *Client) Lines(ctx context.Context, method, path string, in any, line fu
 	dec := json.NewDecoder(resp.Body)
 	for {
 		var raw json.RawMessage
-		if err := dec.Decode(&raw); err == io.EOF {
+		if err := dec.Decode(&raw); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return err

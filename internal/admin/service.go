@@ -210,13 +210,13 @@ func (s *Service) ShowSession(ctx context.Context, c Caller, id string, follow b
 	defer func() { _ = sc.Close() }()
 	for {
 		e, err := sc.Next()
-		if err == io.EOF && follow {
+		if errors.Is(err, io.EOF) && follow {
 			if err := pause(ctx, 100*time.Millisecond); err != nil {
 				return nil //nolint:nilerr // the caller has seen enough
 			}
 			continue
 		}
-		if err == io.EOF || err == nil && !follow && e.Header.Index > last {
+		if errors.Is(err, io.EOF) || err == nil && !follow && e.Header.Index > last {
 			return nil
 		}
 		if err != nil {

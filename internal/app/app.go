@@ -85,9 +85,7 @@ func OpenBook(ctx context.Context, c *config.Loaded, fsys vfs.FS, version, purpo
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	if err := os.RemoveAll(filepath.Join(dir, spoolName)); err == nil {
-		err = os.MkdirAll(filepath.Join(dir, spoolName), 0o700)
-	}
+	err = errors.Join(os.RemoveAll(filepath.Join(dir, spoolName)), os.MkdirAll(filepath.Join(dir, spoolName), 0o700))
 	if err == nil {
 		b.index, err = openIndex(ctx, b.Ledger, dir, c.Index.Text != "off", log)
 	}

@@ -35,7 +35,7 @@ var may = map[string][]string{
 	"internal/identity":        {"internal/access", "internal/enforce", "internal/expr", "internal/secret"},
 	"internal/devissuer":       {"internal/secret"},
 	"internal/ledger":          {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/journal", "internal/seal", "internal/secret", "internal/vfs"},
-	"internal/index":           {"evidence", "internal/vfs"},
+	"internal/index":           {"evidence", "internal/access", "internal/audit", "internal/vfs"},
 	"internal/engine":          {"internal/access", "internal/enforce"},
 	"internal/engine/postgres": {"evidence", "internal/access", "internal/audit", "internal/engine", "internal/enforce", "internal/secret", "internal/sqlscan", "internal/wire/pgwire"},
 	"internal/server":          {"internal/access", "internal/engine"},

@@ -51,9 +51,11 @@ func openCheckpoints(f vfs.File, verifier note.Verifier, origin string) (*checkp
 			break
 		}
 		cp, err := evidence.OpenCheckpoint([]byte(s.Note), origin, verifier)
-		if err != nil || cp.Size != s.Size {
-			return nil, fmt.Errorf("%s, line %d: the checkpoint is not signed by this book's log key: %v",
-				checkpointFile, len(c.list)+1, err)
+		if err == nil && cp.Size != s.Size {
+			err = fmt.Errorf("it is of %d entries, the line says %d", cp.Size, s.Size)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s, line %d: %w", checkpointFile, len(c.list)+1, err)
 		}
 		c.list = append(c.list, s)
 		c.size += int64(i) + 1

@@ -177,7 +177,7 @@ func (l *Ledger) feed(ctx context.Context, s *evidence.Scope, end time.Time, pro
 			}
 		}
 		e, err := sc.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/audit"
-	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/journal"
 	"github.com/gatebook/gatebook/internal/seal"
 )
@@ -124,7 +123,6 @@ type orphan struct {
 	header  evidence.Header
 	first   uint64
 	intents map[uint64]evidence.Header
-	started bool // some intent was allowed, so the exchange may have run
 }
 
 // survey reads what came after the last checkpoint, and whatever was open
@@ -184,17 +182,17 @@ func (l *Ledger) start(ctx context.Context, last Stored, found *journal.Recovery
 			body.Recovered.Detail = found.CutReason.Error()
 		}
 	}
-	receipt, err := l.Control(audit.New(evidence.KindBoot, &body))
-	if err != nil {
+	if _, err := l.Control(audit.New(evidence.KindBoot, &body)); err != nil {
 		return err
 	}
 	for _, o := range orphans {
-		if receipt, err = l.closeOrphan(o); err != nil {
+		if err := l.closeOrphan(o); err != nil {
 			return err
 		}
 	}
 	keys := l.opt.PublicKeys
-	if receipt, err = l.Control(audit.New(evidence.KindKey, &keys)); err != nil {
+	receipt, err := l.Control(audit.New(evidence.KindKey, &keys))
+	if err != nil {
 		return err
 	}
 	if err := receipt.Wait(ctx); err != nil {
@@ -206,13 +204,13 @@ func (l *Ledger) start(ctx context.Context, last Stored, found *journal.Recovery
 
 // closeOrphan writes the outcomes and the end that a crash left out. Whether
 // an allowed exchange ran cannot be known.
-func (l *Ledger) closeOrphan(o *orphan) (enforce.Receipt, error) {
+func (l *Ledger) closeOrphan(o *orphan) error {
 	const cause = "the gateway stopped without closing this session"
 	key, err := l.keys.Key(o.header.Session)
 	if errors.Is(err, seal.ErrNoKey) {
 		key = l.key
 	} else if err != nil {
-		return nil, err
+		return err
 	}
 	numbers := make([]uint64, 0, len(o.intents))
 	for n := range o.intents {
@@ -231,10 +229,11 @@ func (l *Ledger) closeOrphan(o *orphan) (enforce.Receipt, error) {
 		if _, err := l.append(key, &head, &audit.Event{
 			Kind: evidence.KindOutcome, Exchange: n, Closing: true, Meta: audit.AppendOutcome(nil, &out, &digest),
 		}); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	e := audit.New(evidence.KindSessionEnd, &evidence.SessionEnd{Cause: cause, Recovered: true})
 	e.Closing = true
-	return l.append(key, &h, e)
+	_, err = l.append(key, &h, e)
+	return err
 }

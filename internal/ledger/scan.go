@@ -97,7 +97,7 @@ func (l *Ledger) each(from uint64, f func(*Scanner, *Entry) error) error {
 	defer func() { _ = s.Close() }()
 	for {
 		e, err := s.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

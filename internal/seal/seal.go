@@ -150,7 +150,7 @@ func (k *Key) Open(sealed []byte) (salt [evidence.SaltSize]byte, body []byte, er
 	}
 	plain, err := k.aead.Open(nil, sealed[1+idSize:prefix], sealed[prefix:], sealed[:1+idSize])
 	if err != nil {
-		return salt, nil, fmt.Errorf("%w: %v", ErrSealed, err)
+		return salt, nil, fmt.Errorf("%w: %w", ErrSealed, err)
 	}
 	copy(salt[:], plain)
 	body = plain[evidence.SaltSize:]
@@ -159,7 +159,7 @@ func (k *Key) Open(sealed []byte) (salt [evidence.SaltSize]byte, body []byte, er
 			return salt, nil, fmt.Errorf("%w: compressed body of %d bytes", ErrSealed, size)
 		}
 		if body, err = s2.Decode(nil, body); err != nil {
-			return salt, nil, fmt.Errorf("%w: %v", ErrSealed, err)
+			return salt, nil, fmt.Errorf("%w: %w", ErrSealed, err)
 		}
 	}
 	return salt, body, nil
