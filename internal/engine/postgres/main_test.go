@@ -92,7 +92,7 @@ func (v *tokens) Renew(ctx context.Context, old *access.Principal, t secret.Stri
 
 // harness is a gate with an engine in front of the real server.
 type harness struct {
-	t      *testing.T
+	t      testing.TB
 	rec    *memrec.Recorder
 	gate   *enforce.Gate
 	driver *Driver
@@ -104,6 +104,11 @@ type harness struct {
 type option func(*enforce.Target, *engine.Listener, *engine.Limits)
 
 func start(t *testing.T, opts ...option) *harness {
+	t.Helper()
+	return startTB(t, opts...)
+}
+
+func startTB(t testing.TB, opts ...option) *harness {
 	t.Helper()
 	cert, pool, err := selfSigned()
 	if err != nil {
