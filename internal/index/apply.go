@@ -23,6 +23,7 @@ type batch struct {
 	st  state
 
 	last      evidence.Header
+	bad       int // entries whose body could not be read
 	sessions  map[evidence.ID]*sessionDelta
 	exchanges map[exchangeKey]*exchange
 	order     []*exchange // of exchanges, by first entry: the search table wants them ascending
@@ -35,15 +36,14 @@ func newBatch(ctx context.Context, c *conn, st state) *batch {
 }
 
 type exchangeKey struct {
-	session int64
-	number  uint64
+	session, number int64
 }
 
 // sessionDelta is what a batch adds to a session's row.
 type sessionDelta struct {
 	row    int64
 	last   uint64
-	number uint64 // highest exchange in the table or the batch
+	number int64 // highest exchange in the table or the batch
 
 	exchanges, denied, failed, rows, bytes int64
 }
@@ -91,6 +91,9 @@ func (b *batch) add(h *evidence.Header, body []byte, erased bool) error {
 	if err != nil {
 		return fmt.Errorf("entry %d: %w", h.Index, err)
 	}
+	if e.state == bodyUnreadable {
+		b.bad++
+	}
 	b.st.Next++
 	b.st.LastUS, b.st.LastKind = e.us, h.Kind
 	b.last = *h
@@ -130,8 +133,7 @@ func (b *batch) session(e *entry) (*sessionDelta, error) {
 		}
 		if row != nil {
 			d.row, _ = row[0].(int64)
-			n, _ := row[1].(int64)
-			d.number = uint64(n)
+			d.number, _ = row[1].(int64)
 		} else {
 			d.row = int64(e.h.Index)
 			if err := b.c.run(b.ctx, `INSERT INTO session_row (first_entry, last_entry, session, body, actor_id, target_id, began, began_us)
@@ -161,7 +163,7 @@ func (b *batch) inSession(e *entry) error {
 		if e.h.Exchange == 0 {
 			return nil
 		}
-		if x := b.exchanges[exchangeKey{d.row, e.h.Exchange}]; x != nil {
+		if x := b.exchanges[exchangeKey{d.row, number(e.h.Exchange)}]; x != nil {
 			x.last = int64(e.h.Index)
 			return nil
 		}

@@ -222,8 +222,8 @@ func (b *book) control() {
 // from returns a source that begins with entry n and ends before entry until
 // (0: at the end of the book).
 func (b *book) from(n, until uint64) *bookSource {
-	if until == 0 {
-		until = uint64(len(b.entries))
+	if end := uint64(len(b.entries)); until == 0 || until > end {
+		until = end
 	}
 	return &bookSource{b: b, next: n, until: until}
 }
@@ -275,23 +275,4 @@ func indexed(t testing.TB, b *book, o Options) *Index {
 		t.Fatal(err)
 	}
 	return x
-}
-
-func TestSmoke(t *testing.T) {
-	b := newBook(1)
-	b.grow(20000)
-	began := time.Now()
-	x := indexed(t, b, testOptions(t))
-	t.Logf("%d entries, %v", len(b.entries), float64(len(b.entries))/time.Since(began).Seconds())
-	began = time.Now()
-	err := x.Query(t.Context(), "SELECT status, decision, count(*) AS n, min(text) FROM exchanges GROUP BY 1, 2 ORDER BY n DESC", Limits{}, func(c []string, row []any) error {
-		t.Log(c, row)
-		return nil
-	})
-	t.Log(time.Since(began), err)
-	began = time.Now()
-	ss, err := x.Sessions(t.Context(), Filter{Principal: "ci|bot-a", Limit: 2})
-	t.Log(time.Since(began), err, ss)
-	xs, err := x.Exchanges(t.Context(), Filter{Principal: "ci|bot-a", Text: "customers dele*", Limit: 2})
-	t.Log(time.Since(began), err, xs)
 }

@@ -22,11 +22,11 @@ type exchange struct {
 
 // intent begins an exchange.
 func (b *batch) intent(e *entry, d *sessionDelta) error {
-	key := exchangeKey{d.row, e.h.Exchange}
+	key := exchangeKey{d.row, number(e.h.Exchange)}
 	known := b.exchanges[key] != nil
-	if !known && e.h.Exchange <= d.number {
+	if !known && key.number <= d.number {
 		// Numbers of a session only go up; this is not what a gateway writes.
-		n, err := b.c.int(b.ctx, "SELECT count(*) FROM exchange_row WHERE session = ? AND exchange = ?", d.row, number(e.h.Exchange))
+		n, err := b.c.int(b.ctx, "SELECT count(*) FROM exchange_row WHERE session = ? AND exchange = ?", key.session, key.number)
 		if err != nil {
 			return err
 		}
@@ -36,7 +36,7 @@ func (b *batch) intent(e *entry, d *sessionDelta) error {
 		return nil
 	}
 	x := &exchange{
-		first: int64(e.h.Index), last: int64(e.h.Index), session: d.row, number: number(e.h.Exchange),
+		first: int64(e.h.Index), last: int64(e.h.Index), session: d.row, number: key.number,
 		time: e.time, us: e.us, decision: e.h.Decision,
 	}
 	var in intentBody
@@ -56,7 +56,7 @@ func (b *batch) intent(e *entry, d *sessionDelta) error {
 	x.state = e.state
 	b.exchanges[key] = x
 	b.order = append(b.order, x)
-	d.number = max(d.number, e.h.Exchange)
+	d.number = max(d.number, key.number)
 	d.exchanges++
 	if e.h.Decision == access.Denied.String() {
 		d.denied++
@@ -80,7 +80,7 @@ func (b *batch) outcome(e *entry, d *sessionDelta) error {
 		d.rows += share(o.Rows)
 		d.bytes += share(o.Bytes)
 	}
-	if x := b.exchanges[exchangeKey{d.row, e.h.Exchange}]; x != nil {
+	if x := b.exchanges[exchangeKey{d.row, number(e.h.Exchange)}]; x != nil {
 		x.last, x.outcome = int64(e.h.Index), cols
 		if e.state != bodyOK {
 			x.state = e.state

@@ -82,17 +82,17 @@ func readState(ctx context.Context, c *conn) (state, error) {
 // when the book does not hold that entry. wake may be nil; a value on it means
 // that there may be entries. Any other error leaves the index as it was after
 // the last whole batch, and Follow may be called again.
-func (x *Index) Follow(ctx context.Context, open Opener, wake <-chan struct{}) error {
-	err := x.followFrom(ctx, open, wake)
+func (x *Index) Follow(ctx context.Context, source Opener, wake <-chan struct{}) error {
+	err := x.followFrom(ctx, source, wake)
 	if ctx.Err() != nil && !errors.Is(err, ErrRebuild) {
 		return nil
 	}
 	return err
 }
 
-func (x *Index) followFrom(ctx context.Context, open Opener, wake <-chan struct{}) error {
+func (x *Index) followFrom(ctx context.Context, source Opener, wake <-chan struct{}) error {
 	from := x.Next()
-	src, err := open(max(from, 1) - 1)
+	src, err := source(max(from, 1) - 1)
 	if err != nil {
 		return fmt.Errorf("follow the book: %w", err)
 	}
@@ -112,7 +112,10 @@ func (x *Index) followFrom(ctx context.Context, open Opener, wake <-chan struct{
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-wake:
+		case _, ok := <-wake:
+			if !ok {
+				wake = nil
+			}
 		case <-timer.C:
 		}
 	}
@@ -220,6 +223,9 @@ func (x *Index) batch(ctx context.Context, src Source) (n uint64, end bool, err 
 		return 0, false, err
 	}
 	x.st = b.st
+	if b.bad > 0 {
+		x.o.Log.Warn("index: entries whose bodies are not what their kind says", "count", b.bad, "before", b.st.Next)
+	}
 	if ctx.Err() != nil {
 		return n, true, context.Cause(ctx)
 	}

@@ -104,13 +104,18 @@ type Book struct {
 // Open opens an index, or makes an empty one where there is none. The error
 // matches ErrRebuild when there is one that cannot be used.
 func Open(ctx context.Context, o Options) (*Index, error) {
+	if err := prepareDir(vfs.OS(), o.Path); err != nil {
+		return nil, err
+	}
+	return open(ctx, o)
+}
+
+// open is Open in a directory that is prepared.
+func open(ctx context.Context, o Options) (*Index, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	fsys := vfs.OS()
-	if err := prepareDir(fsys, o.Path); err != nil {
-		return nil, err
-	}
 	size, err := prepareFile(fsys, o.Path)
 	if err != nil {
 		return nil, err

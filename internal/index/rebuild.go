@@ -18,10 +18,10 @@ func Rebuild(ctx context.Context, o Options, src Source, progress func(n uint64)
 	fresh := o
 	fresh.Path += newSuffix
 	fsys := vfs.OS()
-	remove(fsys, fresh.Path)
 	if err := prepareDir(fsys, o.Path); err != nil {
 		return err
 	}
+	remove(fsys, fresh.Path)
 	if err := fill(ctx, fresh, src, progress); err != nil {
 		remove(fsys, fresh.Path)
 		return err
@@ -54,7 +54,7 @@ func remove(fsys vfs.FS, path string) {
 
 // fill makes a new index and closes it.
 func fill(ctx context.Context, o Options, src Source, progress func(n uint64)) (err error) {
-	x, err := Open(ctx, o)
+	x, err := open(ctx, o)
 	if err != nil {
 		return err
 	}
