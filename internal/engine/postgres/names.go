@@ -26,6 +26,10 @@ type portal struct {
 	doubt uint64 // requests.doubt when it was bound
 }
 
+// BUG(postgres): SQL that the gateway cannot read (PREPARE or DEALLOCATE inside
+// a function) can change what a name stands for. The exchange then records the
+// text that was parsed under that name over the protocol, without the mark "uncertain".
+
 // names maps statement or portal names to what the target has under them.
 // Changes that were forwarded but not yet answered stand in pending, in order;
 // they count for what is forwarded behind them, and fall away if the target
