@@ -86,8 +86,9 @@ func (n *elements) UnmarshalJSON(text []byte) error {
 // texts sort as the times do.
 func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
 
+// timeOrNull is NULL for no time, and for one that has no RFC 3339 form.
 func timeOrNull(t time.Time) any {
-	if t.IsZero() {
+	if y := t.UTC().Year(); t.IsZero() || y < 0 || y > 9999 {
 		return nil
 	}
 	return timeText(t)
