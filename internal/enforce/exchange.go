@@ -36,6 +36,12 @@ type Exchange struct {
 	readyUS   int64
 	in        stream
 	out       stream
+
+	// What an entry is made of before the recorder copies it; kept here so
+	// that it need not be allocated for each.
+	event audit.Event
+	sum   [sha256.Size]byte
+	buf   [384]byte
 }
 
 // stream is one direction of recorded bytes.
@@ -77,11 +83,12 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 		return x
 	}
 	x.n = s.last + 1
-	var buf [512]byte
 	var err error
-	x.intent, err = s.rec.Append(&audit.Event{
-		Kind: evidence.KindIntent, Exchange: x.n, Decision: decision.String(), Meta: audit.AppendIntent(buf[:0], &in),
-	})
+	x.event = audit.Event{
+		Kind: evidence.KindIntent, Exchange: x.n, Decision: decision.String(), Meta: audit.AppendIntent(x.buf[:0], &in),
+	}
+	x.intent, err = s.rec.Append(&x.event)
+	x.event = audit.Event{}
 	if err != nil {
 		x.unrecorded = true
 		x.deny = errClosed(err)
@@ -212,6 +219,9 @@ func (x *Exchange) write(ctx context.Context, st *stream, kind evidence.Kind, fr
 			return errOver
 		}
 		n := min(len(frames), chunkSize-len(st.pending))
+		if st.pending == nil {
+			st.pending = make([]byte, 0, max(n, 512))
+		}
 		st.pending = append(st.pending, frames[:n]...)
 		frames = frames[n:]
 		if len(st.pending) < chunkSize {
@@ -298,12 +308,11 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 	x.ended = true
 	err := x.flush(&x.in, evidence.KindRequest)
 	x.out.pending = append(x.out.pending, closing...)
-	var digest [32]byte
 	if x.out.digest == nil {
-		digest = sha256.Sum256(x.out.pending)
+		x.sum = sha256.Sum256(x.out.pending)
 	} else {
 		x.out.digest.Write(x.out.pending)
-		x.out.digest.Sum(digest[:0])
+		x.out.digest.Sum(x.sum[:0])
 	}
 	x.out.bytes += uint64(len(x.out.pending))
 	body := evidence.Outcome{
@@ -311,11 +320,12 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 		Chunks: x.out.chunks, Request: x.in.chunks, ReadyUS: x.readyUS, TotalUS: time.Since(x.began).Microseconds(),
 		Cause: cause, Detail: o.Detail,
 	}
-	var buf [512]byte
-	receipt, appendErr := x.s.rec.Append(&audit.Event{
+	x.event = audit.Event{
 		Kind: evidence.KindOutcome, Exchange: x.n, Closing: true,
-		Meta: audit.AppendOutcome(buf[:0], &body, &digest), Raw: x.out.pending,
-	})
+		Meta: audit.AppendOutcome(x.buf[:0], &body, &x.sum), Raw: x.out.pending,
+	}
+	receipt, appendErr := x.s.rec.Append(&x.event)
+	x.event = audit.Event{}
 	x.s.done(x)
 	if err = errors.Join(err, appendErr); err != nil {
 		return nil, errClosed(err)

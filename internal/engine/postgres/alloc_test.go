@@ -57,7 +57,7 @@ func pointReader(t testing.TB) (read func()) {
 
 // pointReadBudget is the most allocations that one prepared point read may
 // cost, both pumps, the door and the recorder in memory together.
-const pointReadBudget = 30
+const pointReadBudget = 10
 
 func TestAllocationBudget(t *testing.T) {
 	read := pointReader(t)

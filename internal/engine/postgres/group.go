@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -35,6 +36,9 @@ type group struct {
 
 // open returns the group in progress, beginning one if there is none.
 func (q *requests) open() *group {
+	if q.g == nil {
+		q.g, q.spare = q.spare, nil
+	}
 	if q.g == nil {
 		q.g = &group{}
 	}
@@ -162,11 +166,11 @@ func (q *requests) bind(ctx context.Context, frame, body []byte) error {
 	if err != nil {
 		return err
 	}
-	params, err := appendParams(make([]byte, 0, len(body)+len(body)/4+64), &c)
+	g := q.open()
+	params, err := appendParams(slices.Grow(g.params[:0], len(body)+len(body)/4+64), &c)
 	if err != nil {
 		return err
 	}
-	g := q.open()
 	g.st, g.stName, g.poName, g.params = st, g.named(stName), g.named(poName), params
 	if g.a.Refuse == nil {
 		g.a.Text = st.text
@@ -297,12 +301,22 @@ func (q *requests) closeGroup(ctx context.Context) error {
 			g.a.Op = "bind"
 		}
 	}
-	g.a.Detail = g.appendDetail(nil)
+	q.detail = g.appendDetail(q.detail[:0])
+	g.a.Detail = q.detail
 	if err := q.begin(ctx, &g.a, g.raw, g.items); err != nil {
 		return err
 	}
 	if g.bound != nil {
 		g.bound.value.bound = q.exchs[len(q.exchs)-1].x.Number()
+	}
+	// The door and the batch have copied what they keep.
+	clear(g.items)
+	*g = group{raw: g.raw[:0], items: g.items[:0], params: g.params[:0], kinds: g.kinds[:0]}
+	if cap(g.raw) <= batchSize/8 && cap(g.params) <= batchSize/8 {
+		q.spare = g
+	}
+	if cap(q.detail) > batchSize/8 {
+		q.detail = nil
 	}
 	return nil
 }

@@ -263,9 +263,9 @@ func TestTargetStopsReading(t *testing.T) {
 
 func TestIdleTimeout(t *testing.T) {
 	t.Parallel()
-	h := start(t, func(t *enforce.Target, _ *engine.Listener, _ *engine.Limits) { t.IdleTimeout = 300 * time.Millisecond })
+	h := start(t, func(t *enforce.Target, _ *engine.Listener, _ *engine.Limits) { t.IdleTimeout = time.Second })
 	c := dialRaw(t, h.addr, "default", "agents", "orders")
-	c.send(query("SELECT pg_sleep(0.5)"))
+	c.send(query("SELECT pg_sleep(1.3)"))
 	c.until('Z')
 	if got := c.rest(); !strings.Contains(got, "57P01") || !strings.Contains(got, "idle") {
 		t.Errorf("%s", got)

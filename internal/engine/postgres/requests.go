@@ -24,6 +24,8 @@ type requests struct {
 	r       *relay
 	in      *pgwire.Reader
 	g       *group // messages whose exchange is not complete
+	spare   *group // its buffers, for the next one
+	detail  []byte // for the JSON of a group
 	segment uint64 // counts what ends with a Sync, a Query or a FunctionCall
 
 	// The batch: bytes to forward, what answers are due, and whose intents
