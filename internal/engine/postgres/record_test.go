@@ -342,5 +342,41 @@ func TestLargeValues(t *testing.T) {
 	}
 	// The recorder keeps every byte twice over (request and answer), the test's
 	// agent holds the value; the gateway itself must not.
-	t.Logf("peak heap %d MiB", heap()>>20)
+	peak := heap()
+	t.Logf("peak heap %d MiB", peak>>20)
+	if peak > 6*size {
+		t.Errorf("peak heap %d bytes", peak)
+	}
+}
+
+// TestLongPipelines sends more messages than may wait for their answers,
+// behind a good and behind a bad first one.
+func TestLongPipelines(t *testing.T) {
+	t.Parallel()
+	h := start(t)
+	const n = 5000
+	for first, want := range map[string]string{"SELECT 1": "ok", "nonsense": "not-run"} {
+		c := dialRaw(t, h.addr, "default", "agents", "orders")
+		messages := parse("", first)
+		for range n {
+			messages = append(messages, parse("", "SELECT 2")...)
+			messages = append(messages, bind("", "", 0, 0)...)
+			messages = append(messages, execute("", 0)...)
+		}
+		before := len(h.agents())
+		go func() { _, _ = c.conn.Write(append(messages, syncFrame...)) }()
+		list, err := c.read(func(f []byte) bool { return f[0] == 'Z' })
+		if err != nil || want == "ok" && len(list) != 1+4*n+1 || want != "ok" && len(list) != 2 {
+			t.Fatalf("%s: %d frames, %v", first, len(list), err)
+		}
+		got := h.agents()[before:]
+		if len(got) != n+1 {
+			t.Fatalf("%d exchanges", len(got))
+		}
+		for _, x := range got[1:] {
+			if x.outcome == nil || x.outcome.Status != want {
+				t.Fatalf("exchange %d: %+v, want %s", x.n, x.outcome, want)
+			}
+		}
+	}
 }
