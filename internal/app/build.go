@@ -104,7 +104,10 @@ func limits(c *config.Loaded) engine.Limits {
 }
 
 func journalOptions(c *config.Loaded) journal.Options {
-	o := journal.Options{LowWater: int64(c.Limits.LowDisk)}
+	o := journal.Options{LowWater: int64(c.Limits.LowDisk), SegmentBytes: int64(c.Limits.Segment)}
+	if o.SegmentBytes > 0 {
+		o.Reserve = min(o.SegmentBytes/4, 16<<20) // small files, small reserve
+	}
 	if c.Sync == "insecure_interval" {
 		o.Mode = journal.SyncInsecureInterval
 	}

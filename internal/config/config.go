@@ -216,6 +216,8 @@ type Limits struct {
 	ShutdownDrain Duration `yaml:"shutdown_drain"`
 	// LowDisk is the free space of the data directory below which new requests are refused. Default 256MiB.
 	LowDisk Size `yaml:"low_disk"`
+	// Segment is the size of the book's files. Default 64MiB.
+	Segment Size `yaml:"segment"`
 }
 
 // Index configures the query tables, a plaintext cache of the book.
