@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -210,5 +209,3 @@ func export(t *testing.T, c *admin.Client, keys *Keys, r admin.ExportRequest) (*
 	}
 	return report, pkg.Bytes()
 }
-
-func firstLine(s string) string { line, _, _ := strings.Cut(s, "\n"); return line }
