@@ -38,6 +38,7 @@ const (
 	// a busy book costs few transactions and a quiet one is followed closely.
 	batchEntries = 2000
 	batchTime    = 200 * time.Millisecond
+	batchBytes   = 16 << 20 // of bodies; their texts wait in memory
 	// pollEvery is how often Follow looks for entries when nothing wakes it.
 	pollEvery = 500 * time.Millisecond
 )
@@ -194,13 +195,14 @@ func (x *Index) batch(ctx context.Context, src Source) (n uint64, end bool, err 
 		return 0, false, err
 	}
 	b := newBatch(tx, x.w, x.st)
-	began := time.Now()
+	began, size := time.Now(), 0
 	for {
 		if err = b.add(&h, body, erased); err != nil {
 			break
 		}
 		n++
-		if n >= batchEntries || time.Since(began) >= batchTime || ctx.Err() != nil {
+		size += len(body)
+		if n >= batchEntries || size >= batchBytes || time.Since(began) >= batchTime || ctx.Err() != nil {
 			break
 		}
 		if h, body, erased, err = src.Next(); err == io.EOF {

@@ -287,7 +287,9 @@ func (x *Index) guardSpace(ctx context.Context, limit uint64) (context.Context, 
 				return
 			case <-tick.C:
 			}
-			if now, err := x.fs.FreeBytes(dir); err == nil && now < before && before-now > limit {
+			now, err := x.fs.FreeBytes(dir)
+			before = max(before, now) // what others free must not hide what this takes
+			if err == nil && before-now > limit {
 				cancel(fmt.Errorf("%w: more than %d MiB of temporary space", ErrLimit, limit>>20))
 				return
 			}

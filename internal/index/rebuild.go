@@ -36,8 +36,8 @@ func Rebuild(ctx context.Context, o Options, src Source, progress func(n uint64)
 	return fsys.SyncDir(filepath.Dir(o.Path))
 }
 
-// Remove deletes an index, as after a key was erased that no command names.
-// The next Open makes an empty one.
+// Remove deletes an index that is not open. The next Open makes an empty one,
+// which follows the book from its beginning.
 func Remove(path string) error {
 	fsys := vfs.OS()
 	remove(fsys, path)

@@ -28,7 +28,7 @@ CREATE TABLE session_row (first_entry INTEGER PRIMARY KEY, last_entry INTEGER NO
 	principal TEXT, issuer TEXT, subject TEXT, name TEXT, owner TEXT, groups TEXT, acting TEXT,
 	target TEXT, protocol TEXT, database TEXT, role TEXT, rule TEXT, origin TEXT, purpose TEXT, listener TEXT, source TEXT,
 	application TEXT, token_sha256 TEXT, token_id TEXT, token_expiry TEXT, may_run_until TEXT, lifetime_rule TEXT, config TEXT, boot TEXT,
-	upstream_entry INTEGER, upstream_address TEXT, upstream_local TEXT, upstream_user TEXT,
+	upstream_address TEXT, upstream_local TEXT, upstream_user TEXT,
 	ended TEXT, ended_us INTEGER, end_cause TEXT, seconds INTEGER, recovered INTEGER,
 	exchanges INTEGER NOT NULL DEFAULT 0, denied INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
 	rows INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0);
