@@ -1,0 +1,135 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gatebook/gatebook/internal/testkit/pgserver"
+)
+
+var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+
+// TestGettingStarted runs every command of docs/getting-started.md in order,
+// in one shell, as a newcomer would: nothing but the program, a PostgreSQL
+// and what the page names.
+func TestGettingStarted(t *testing.T) {
+	page, err := os.ReadFile("../../docs/getting-started.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := shellBlock.FindAllSubmatch(page, -1)
+	if len(blocks) < 10 {
+		t.Fatalf("the page has %d command blocks", len(blocks))
+	}
+	var script strings.Builder
+	script.WriteString("set -euo pipefail\n")
+	for i, b := range blocks {
+		fmt.Fprintf(&script, "echo '== block %d'\n%s", i+1, b[1])
+	}
+	server, err := pgserver.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	const password = "canary-5f3c-database"
+	if _, err := server.PSQL("postgres", "CREATE ROLE agent_rw LOGIN PASSWORD '"+password+"'"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.PSQL("postgres", "CREATE DATABASE orders OWNER agent_rw"); err != nil {
+		t.Fatal(err)
+	}
+	bin, home, dir := t.TempDir(), t.TempDir(), t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "gatebook"), ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
+	cmd.Dir = dir
+	cmd.Env = []string{
+		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + home, "LC_ALL=C.UTF-8",
+		"DB_HOST=127.0.0.1", fmt.Sprintf("DB_PORT=%d", server.Port), "DB_NAME=orders", "DB_USER=agent_rw", "DB_PASSWORD=" + password,
+		"DB_CA=" + server.CA, "GATE_PORT=" + freePort(t), "ISSUER_PORT=" + freePort(t),
+	}
+	// The page starts programs in the background: they end with their group.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		log, _ := os.ReadFile(filepath.Join(dir, "gate", "serve.log"))
+		t.Fatalf("%v\n%s\nserve.log:\n%s", err, out, log)
+	}
+	for _, want := range []string{
+		"target orders, role default  PostgreSQL", "who_the_database_sees", "agent_rw", "the database's own error came through",
+		"gatebook: the token was not accepted", "identity:      5 asserted, 1 gateway", "anchoring:     L1", "\nverified\n", "root: ok",
+		"FAILED:",
+	} {
+		if !bytes.Contains(out, []byte(want)) {
+			t.Errorf("the session does not print %q", want)
+		}
+	}
+	if n := bytes.Count(out, []byte("refused, as it must be")); n != 2 {
+		t.Errorf("%d of 2 attempts were refused", n)
+	}
+	if t.Failed() {
+		t.Logf("%s", out)
+	}
+	onlyInSecret(t, dir, password)
+}
+
+// onlyInSecret checks that the target's password is in its secret file and nowhere else.
+func onlyInSecret(t *testing.T, dir, password string) {
+	t.Helper()
+	seen := 0
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if filepath.Base(filepath.Dir(path)) == "secrets" {
+			seen++
+		} else if bytes.Contains(text, []byte(password)) {
+			t.Errorf("%s holds the target's password", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if seen != 1 {
+		t.Errorf("%d secret files", seen)
+	}
+}
+
+// freePort returns a port that nobody listens on now.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
