@@ -65,7 +65,7 @@ var ErrNotRunning = errors.New("no gateway is running on this book")
 
 // note records an action of a caller and waits until that is durable.
 func (s *Service) note(ctx context.Context, c Caller, action string, detail any) error {
-	r, err := s.Book.Control(audit.New(evidence.KindAdmin, &evidence.Admin{
+	r, err := s.Book.Control(audit.NewClosing(evidence.KindAdmin, &evidence.Admin{
 		Action: action, Who: c.Who, How: c.How, PID: c.PID, UID: c.UID, Detail: detail,
 	}))
 	if err == nil {

@@ -22,8 +22,9 @@ type Event struct {
 	// belong to it, or nil.
 	Meta []byte
 	Raw  []byte
-	// Closing events (outcomes, session ends, gate closed) may use the disk
-	// space reserved for them.
+	// Closing events may use the disk space reserved for them: what ends
+	// something that was begun, and what operators need to mend a full disk
+	// (starts, configurations, their own reads).
 	Closing bool
 }
 
@@ -35,4 +36,11 @@ func New(kind evidence.Kind, body any) *Event {
 		panic("audit: body of " + string(kind) + " does not marshal: " + err.Error())
 	}
 	return &Event{Kind: kind, Meta: meta}
+}
+
+// NewClosing is New for an event that may use the reserved disk space.
+func NewClosing(kind evidence.Kind, body any) *Event {
+	e := New(kind, body)
+	e.Closing = true
+	return e
 }

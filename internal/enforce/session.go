@@ -528,8 +528,7 @@ func (s *Session) end(cause error) error {
 		Cause: why, Exchanges: s.last, Bytes: s.bytes, Seconds: int64(time.Since(s.began).Seconds()),
 	}
 	s.mu.Unlock()
-	e := audit.New(evidence.KindSessionEnd, &body)
-	e.Closing = true
+	e := audit.NewClosing(evidence.KindSessionEnd, &body)
 	receipt, err := s.append(e)
 	if err == nil {
 		// The connection's own context may be over; the book's entry still counts.

@@ -237,7 +237,6 @@ func (l *Ledger) heartbeat() (enforce.Receipt, error) {
 		body.OpenSessions, body.OpenExchanges = c.OpenSessions, c.OpenExchanges
 		body.Exchanges, body.Refused = c.Exchanges, c.Refused
 	}
-	e := audit.New(evidence.KindHeartbeat, &body)
-	e.Closing = true
+	e := audit.NewClosing(evidence.KindHeartbeat, &body)
 	return l.Control(e)
 }

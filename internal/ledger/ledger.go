@@ -204,8 +204,7 @@ func (l *Ledger) release() error {
 
 // Close records the stop, makes a last checkpoint, and closes the files.
 func (l *Ledger) Close(ctx context.Context, cause string) error {
-	e := audit.New(evidence.KindStop, &evidence.Stop{BootID: l.boot.String(), Cause: cause})
-	e.Closing = true
+	e := audit.NewClosing(evidence.KindStop, &evidence.Stop{BootID: l.boot.String(), Cause: cause})
 	receipt, err := l.Control(e)
 	if err == nil {
 		err = receipt.Wait(ctx)

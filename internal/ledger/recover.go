@@ -182,7 +182,7 @@ func (l *Ledger) start(ctx context.Context, last Stored, found *journal.Recovery
 			body.Recovered.Detail = found.CutReason.Error()
 		}
 	}
-	if _, err := l.Control(audit.New(evidence.KindBoot, &body)); err != nil {
+	if _, err := l.Control(audit.NewClosing(evidence.KindBoot, &body)); err != nil {
 		return err
 	}
 	for _, o := range orphans {
@@ -191,7 +191,7 @@ func (l *Ledger) start(ctx context.Context, last Stored, found *journal.Recovery
 		}
 	}
 	keys := l.opt.PublicKeys
-	receipt, err := l.Control(audit.New(evidence.KindKey, &keys))
+	receipt, err := l.Control(audit.NewClosing(evidence.KindKey, &keys))
 	if err != nil {
 		return err
 	}
@@ -232,8 +232,7 @@ func (l *Ledger) closeOrphan(o *orphan) error {
 			return err
 		}
 	}
-	e := audit.New(evidence.KindSessionEnd, &evidence.SessionEnd{Cause: cause, Recovered: true})
-	e.Closing = true
+	e := audit.NewClosing(evidence.KindSessionEnd, &evidence.SessionEnd{Cause: cause, Recovered: true})
 	_, err = l.append(key, &h, e)
 	return err
 }
