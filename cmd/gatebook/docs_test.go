@@ -92,6 +92,83 @@ func TestGettingStarted(t *testing.T) {
 	onlyInSecret(t, dir, password)
 }
 
+var (
+	markdownLink = regexp.MustCompile(`\[([^\]]*)\]\(([^)\s]+)\)`)
+	testName     = regexp.MustCompile("^`((?:Test|Fuzz)[A-Za-z0-9_]+)`$")
+	heading      = regexp.MustCompile("(?m)^#+ (.*)$")
+)
+
+// TestLinks follows every relative link of the documents: the file is there,
+// the heading is there, and a link whose text is a test's name leads to that test.
+func TestLinks(t *testing.T) {
+	root := filepath.Join("..", "..")
+	var pages []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/*/*.md", "deploy/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, found...)
+	}
+	links := 0
+	for _, page := range pages {
+		for _, m := range markdownLink.FindAllStringSubmatch(read(t, page), -1) {
+			path, anchor, _ := strings.Cut(m[2], "#")
+			if strings.Contains(path, "://") {
+				continue
+			}
+			links++
+			to := page
+			if path != "" {
+				to = filepath.Join(filepath.Dir(page), path)
+			}
+			info, err := os.Stat(to)
+			if err != nil {
+				t.Errorf("%s: %s: %v", page, m[2], err)
+				continue
+			}
+			if anchor != "" && (info.IsDir() || !hasAnchor(read(t, to), anchor)) {
+				t.Errorf("%s: %s: no such heading", page, m[2])
+			}
+			if name := testName.FindStringSubmatch(m[1]); name != nil && !strings.Contains(read(t, to), "func "+name[1]+"(") {
+				t.Errorf("%s: %s is not in %s", page, name[1], path)
+			}
+		}
+	}
+	if links < 50 {
+		t.Errorf("only %d links", links)
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// hasAnchor reports whether a page has a heading with this anchor, made as
+// repository hosts make it.
+func hasAnchor(page, anchor string) bool {
+	for _, m := range heading.FindAllStringSubmatch(page, -1) {
+		made := strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z':
+				return r
+			}
+			return -1
+		}, strings.ToLower(m[1]))
+		if made == anchor {
+			return true
+		}
+	}
+	return false
+}
+
 // onlyInSecret checks that the target's password is in its secret file and nowhere else.
 func onlyInSecret(t *testing.T, dir, password string) {
 	t.Helper()
