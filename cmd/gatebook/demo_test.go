@@ -42,7 +42,7 @@ func TestDemo(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			// PostgreSQL runs as another user if this is root, and must get in.
-			dir, err := os.MkdirTemp("", "gbdemo")
+			dir, err := os.MkdirTemp("", "gbdemo") //nolint:usetesting // t.TempDir makes directories that no other user may enter
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -239,8 +239,11 @@ func loadKeys(dir string) (note.Signer, evidence.Signer, error) {
 			return nil, pack, fmt.Errorf("%s is not PEM", name)
 		}
 		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-		if err != nil || !take(key) {
-			return nil, pack, fmt.Errorf("%s: not the kind of key that is needed: %v", name, err)
+		if err == nil && !take(key) {
+			err = errors.New("not the kind of key that is needed")
+		}
+		if err != nil {
+			return nil, pack, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return signer, pack, nil

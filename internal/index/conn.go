@@ -152,7 +152,7 @@ func (c *conn) row(ctx context.Context, query string, args ...any) (out []driver
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	out = make([]driver.Value, len(rows.Columns()))
 	switch err := rows.Next(out); {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("index: %s: %w", verb(query), err)

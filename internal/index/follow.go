@@ -127,7 +127,7 @@ func (x *Index) verify(src Source) error {
 	b := x.Book()
 	h, _, _, err := src.Next()
 	switch {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return rebuild("it holds %d entries, the book fewer", b.Next)
 	case err != nil:
 		return fmt.Errorf("follow the book: %w", err)

@@ -65,7 +65,7 @@ func (p *answers) run() error {
 }
 
 func upstreamGone(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = errors.New("the target closed the connection")
 	}
 	return err
@@ -196,7 +196,7 @@ func (p *answers) notice(frame []byte) error {
 // agent got before them is recorded before them.
 func (p *answers) unasked(frames []byte) error {
 	if p.gone != nil {
-		return nil
+		return nil //nolint:nilerr // the agent has gone: nothing is released to it any more
 	}
 	r := p.r
 	r.mu.Lock()
