@@ -144,10 +144,10 @@ func (f *fakeConn) login() bool {
 	if f.next() == nil {
 		return false
 	}
-	f.write(oneRow("2026-01-01T00:00:00Z"))
 	f.mu.Lock()
-	f.seen = nil
+	f.seen = nil // before the answer, after which the agent may send
 	f.mu.Unlock()
+	f.write(oneRow("2026-01-01T00:00:00Z"))
 	return true
 }
 
