@@ -241,6 +241,7 @@ func (a *App) Run(ctx, hard context.Context) error {
 	back(a.book.Ledger.Run)
 	back(func(ctx context.Context) error { a.gate.Run(ctx); return nil })
 	back(a.book.index.run)
+	back(a.watch)
 	wait, err := a.book.Admin.Serve(life, filepath.Join(dataDir(a.cfg), socketName), a.log)
 	if err != nil {
 		end(err)
@@ -262,33 +263,41 @@ func (a *App) Run(ctx, hard context.Context) error {
 	case <-ctx.Done():
 	case fatal = <-failed:
 		cause = fatal.Error()
-	case fatal = <-a.stopped(life):
-		cause = fatal.Error()
 	}
 	a.log.Info("stopping", "cause", cause)
 	return errors.Join(fatal, a.stop(hard, cut, end, &group, cause))
 }
 
-// stopped tells when the journal has stopped for good: the process ends so
-// that a restart recovers the book.
-func (a *App) stopped(ctx context.Context) <-chan error {
-	ch := make(chan error, 1)
-	go func() {
-		t := time.NewTicker(250 * time.Millisecond)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
-				if err := a.book.Ledger.Err(); err != nil {
-					ch <- err
-					return
-				}
-			}
+// watch looks after the book: it records when the disk is low and when that
+// is over, and fails once the journal has stopped for good, so that the process ends and a
+// restart recovers the book.
+func (a *App) watch(ctx context.Context) error {
+	t := time.NewTicker(250 * time.Millisecond)
+	defer t.Stop()
+	low := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
 		}
-	}()
-	return ch
+		if err := a.book.Ledger.Err(); err != nil {
+			return err
+		}
+		s := a.book.Ledger.Stats()
+		if s.Full == low {
+			continue
+		}
+		low = s.Full
+		event := evidence.Gate{Event: "reopened", Detail: fmt.Sprintf("%d bytes are free again", s.Free)}
+		if low {
+			event = evidence.Gate{Event: "low-disk", Detail: fmt.Sprintf("new requests are refused: %d bytes are free", s.Free)}
+		}
+		a.log.Warn("gate", "event", event.Event, "detail", event.Detail)
+		if _, err := a.book.Ledger.Control(audit.NewClosing(evidence.KindGate, &event)); err != nil {
+			a.log.Error("the gate's state is not recorded", "err", err)
+		}
+	}
 }
 
 func (a *App) stop(hard context.Context, cut, end context.CancelCauseFunc, group *sync.WaitGroup, cause string) error {

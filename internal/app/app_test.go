@@ -373,3 +373,39 @@ func TestRestoredBackupIsRefused(t *testing.T) {
 		t.Fatal("a rolled-back journal was opened")
 	}
 }
+
+// TestLowDisk: a full disk closes the gate for requests, says so in the book
+// and to the agent, and lets operators in.
+func TestLowDisk(t *testing.T) {
+	p := newPlace(t, "")
+	text, err := os.ReadFile(filepath.Join(p.dir, "gatebook.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "gatebook.yaml", strings.Replace(string(text), "low_disk: 1MiB", "low_disk: 1000000GiB", 1))
+	g := p.start(t)
+	_, err = connect(t.Context(), g.Addresses()[0].Address, p.issuer.Token(t, "assistant", "agents"))
+	if err == nil || !strings.Contains(err.Error(), "cannot be recorded") || !strings.Contains(err.Error(), "58030") {
+		t.Errorf("log-in on a full disk: %v", err)
+	}
+	var list []admin.OpenSession
+	if err := g.client(t).Call(t.Context(), http.MethodGet, "/v1/sessions", nil, &list); err != nil {
+		t.Errorf("an operator on a full disk: %v", err)
+	}
+	if err := g.ready(); err == nil {
+		t.Error("the gate says that it is ready")
+	}
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		report, _ := export(t, g.client(t), g.book.Keys, admin.ExportRequest{})
+		found := false
+		for _, x := range report.Exceptions {
+			found = found || x.Code == "gate-low-disk"
+		}
+		if found {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatal("the book does not say that the gate was closed")
+		}
+	}
+}

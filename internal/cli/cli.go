@@ -186,8 +186,12 @@ func (e *env) client(ctx context.Context, purpose string) (c *admin.Client, done
 	if err != nil {
 		return nil, nil, err
 	}
-	if c, err := admin.Dial(ctx, app.SocketPath(cfg)); err == nil {
+	c, err = admin.Dial(ctx, app.SocketPath(cfg))
+	if err == nil {
 		return c, func() error { return nil }, nil
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return nil, nil, fmt.Errorf("the gateway's socket is for its own user only: %w", err)
 	}
 	log := slog.New(slog.NewJSONHandler(e.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	b, err := app.OpenBook(ctx, cfg, vfs.OS(), Version(), purpose, log)

@@ -29,6 +29,9 @@ func (l *Ledger) recover(ctx context.Context) error {
 	}
 	jo := l.opt.Journal
 	jo.KnownDurable = journal.Seq(last.Size)
+	// What the last checkpoint covers is checked by whoever reads it: a start
+	// must not take longer the older a book is.
+	jo.SkipVerifyBelow = journal.Seq(min(last.OpenFrom, last.Size))
 	log, found, err := journal.Open(l.fs, path.Join(l.dir, journalDir), jo)
 	if err != nil {
 		return err
