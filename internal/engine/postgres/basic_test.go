@@ -45,3 +45,19 @@ func TestPgx(t *testing.T) {
 		t.Logf("%d %s %s %s %s", x.n, x.intent.Op, x.intent.Text, x.intent.Detail, x.outcome.Status)
 	}
 }
+
+// TestDefaultDatabase: a client that was not told a target hears how to name
+// one; one that named a target hears nothing about which there are.
+func TestDefaultDatabase(t *testing.T) {
+	h := start(t)
+	port := h.addr[strings.LastIndexByte(h.addr, ':')+1:]
+	for conninfo, form := range map[string]bool{"user=root": true, "user=root dbname=root": true, "user=root dbname=other": false} {
+		out, err := exec.Command("psql", "-X", "host=127.0.0.1 port="+port+" password=agents sslmode=require "+conninfo, "-c", "SELECT 1").CombinedOutput()
+		if err == nil {
+			t.Fatalf("%s got in", conninfo)
+		}
+		if got := strings.Contains(string(out), "dbname=TARGET"); got != form {
+			t.Errorf("%s: %s", conninfo, out)
+		}
+	}
+}

@@ -65,7 +65,13 @@ func (d *Driver) ServeConn(ctx context.Context, nc net.Conn, l *engine.Listener)
 	}
 	s, err := d.gate.Open(ctx, *o)
 	if err != nil {
-		a.fatal(asDeny(err))
+		deny := asDeny(err)
+		if deny.Code == access.CodeForbidden && a.defaulted {
+			// Most likely nobody told the client which target it wants.
+			told := *deny
+			told.Hint, deny = hintForm, &told
+		}
+		a.fatal(deny)
 		return err
 	}
 	r := &relay{d: d, a: a, s: s}

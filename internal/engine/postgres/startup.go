@@ -37,14 +37,15 @@ type agent struct {
 	l      *engine.Listener
 	source string
 
-	secure   bool
-	begun    bool // a StartupMessage was read
-	mute     bool // a TLS handshake was begun and is not over: no other bytes may go out
-	tlsInfo  string
-	minor    uint16 // protocol 3.minor
-	params   map[string]string
-	target   string
-	database string
+	secure    bool
+	begun     bool // a StartupMessage was read
+	mute      bool // a TLS handshake was begun and is not over: no other bytes may go out
+	tlsInfo   string
+	minor     uint16 // protocol 3.minor
+	params    map[string]string
+	target    string
+	database  string
+	defaulted bool // the database name was not given, or is the user name: the client's own default
 }
 
 // opening reads one opening packet: its code or version word and what follows.
@@ -250,6 +251,7 @@ func (a *agent) startup(body []byte) (*enforce.Opening, error) {
 		return nil, err
 	}
 	a.target, a.database = target, database
+	a.defaulted = m.Params["database"] == "" || m.Params["database"] == m.Params["user"]
 	if m.Params["user"] == "" {
 		return nil, access.Deny(access.CodeProtocol, "no user name in the start-up packet; the user name is the role")
 	}
@@ -283,6 +285,10 @@ func (a *agent) negotiateVersion(m *pgwire.Startup) error {
 
 var targetName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
+// hintForm is the form in which agents name target, database and role.
+const hintForm = "Use dbname=TARGET or dbname=TARGET/DATABASE and user=ROLE, such as \"dbname=orders user=default\"; " +
+	"target names are of a-z, 0-9 and -."
+
 // splitDatabase reads "target" or "target/database" from the start-up packet.
 func splitDatabase(params map[string]string) (target, database string, err error) {
 	name := params["database"]
@@ -293,8 +299,7 @@ func splitDatabase(params map[string]string) (target, database string, err error
 	if !targetName.MatchString(target) || (given && database == "") || len(database) > 63 {
 		return "", "", &access.DenyError{
 			Code: access.CodeForbidden, Rule: "target.name", Reason: "the database name does not name a target",
-			Hint: "Use dbname=TARGET or dbname=TARGET/DATABASE and user=ROLE, such as \"dbname=orders user=default\"; " +
-				"target names are of a-z, 0-9 and -.",
+			Hint: hintForm,
 		}
 	}
 	return target, database, nil
