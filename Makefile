@@ -26,7 +26,8 @@ test: setup ## all tests, vet and the architecture's rules
 	go vet ./...
 	go test -shuffle=on -timeout 20m ./...
 
-race: setup ## the tests with the race detector
+race: ## the tests with the race detector
+	@scripts/setup.sh race
 	CGO_ENABLED=1 go test -race -short -shuffle=on -timeout 40m ./...
 
 fuzz: ## every fuzz target in turn, T each

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Finds what the demo and the tests need besides Go, and installs what is missing
-# with the system's package manager.
+# with the system's package manager. "setup.sh race" adds what the race detector needs.
 set -euo pipefail
 
 missing=()
@@ -13,6 +13,7 @@ command -v openssl > /dev/null || missing+=(openssl)
 command -v ssh-keygen > /dev/null || missing+=(openssh-client)
 command -v unzip > /dev/null || missing+=(unzip)
 command -v xxd > /dev/null || missing+=(xxd)
+if [ "${1:-}" = race ] && ! command -v "${CC:-gcc}" > /dev/null; then missing+=(gcc libc6-dev); fi # the race detector needs cgo
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
 echo "setup: missing: ${missing[*]}"
