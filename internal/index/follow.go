@@ -171,7 +171,7 @@ func (x *Index) batch(ctx context.Context, src Source) (n uint64, end bool, err 
 	}
 	// Nothing is locked before there is an entry: the source may be waiting.
 	h, body, erased, err := src.Next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return 0, true, nil
 	}
 	if err != nil {
@@ -205,7 +205,7 @@ func (x *Index) batch(ctx context.Context, src Source) (n uint64, end bool, err 
 		if n >= batchEntries || size >= batchBytes || time.Since(began) >= batchTime || ctx.Err() != nil {
 			break
 		}
-		if h, body, erased, err = src.Next(); err == io.EOF {
+		if h, body, erased, err = src.Next(); errors.Is(err, io.EOF) {
 			end, err = true, nil
 			break
 		} else if err != nil {

@@ -1,6 +1,7 @@
 package pgwire
 
 import (
+	"errors"
 	"io"
 )
 
@@ -80,7 +81,7 @@ func (r *Reader) fill(n int) error {
 			return nil
 		}
 		if err != nil {
-			if err == io.EOF && r.end > r.start {
+			if errors.Is(err, io.EOF) && r.end > r.start {
 				return io.ErrUnexpectedEOF
 			}
 			return err
@@ -112,7 +113,7 @@ func (r *Reader) Next() ([]byte, error) {
 		return nil, err
 	}
 	if err := r.fill(FrameHeader + n); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, err
@@ -161,7 +162,7 @@ func (r *Reader) Piece() (piece []byte, more bool, err error) {
 	}
 	if r.start == r.end {
 		if err := r.fill(1); err != nil {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return nil, false, err
