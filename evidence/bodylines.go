@@ -116,22 +116,9 @@ func (v *verifier) withheldLines() (*withheldReader, error) {
 
 func (r *withheldReader) at(index uint64) (string, error) {
 	if r.reason == "" && !r.done {
-		line, err := r.lines.next()
-		if errors.Is(err, io.EOF) {
-			r.done = true
-			return "", nil
-		}
-		if err != nil {
+		if err := r.read(); err != nil {
 			return "", err
 		}
-		rest, ok := bytes.CutPrefix(line, []byte(`{"i":`))
-		number, rest, ok2 := bytes.Cut(rest, []byte(`,"reason":"`))
-		reason, ok3 := bytes.CutSuffix(rest, []byte(`"}`))
-		n, err := strconv.ParseUint(string(number), 10, 63)
-		if !ok || !ok2 || !ok3 || err != nil || (string(reason) != WithheldToken && string(reason) != WithheldErased) {
-			return "", fmt.Errorf("%s: malformed line", fileWithheld)
-		}
-		r.index, r.reason = n, string(reason)
 	}
 	if r.reason == "" || r.index != index {
 		return "", nil
@@ -141,12 +128,30 @@ func (r *withheldReader) at(index uint64) (string, error) {
 	return reason, nil
 }
 
+func (r *withheldReader) read() error {
+	line, err := r.lines.next()
+	if errors.Is(err, io.EOF) {
+		r.done = true
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	rest, ok := bytes.CutPrefix(line, []byte(`{"i":`))
+	number, rest, ok2 := bytes.Cut(rest, []byte(`,"reason":"`))
+	reason, ok3 := bytes.CutSuffix(rest, []byte(`"}`))
+	n, err := strconv.ParseUint(string(number), 10, 63)
+	if !ok || !ok2 || !ok3 || err != nil || (string(reason) != WithheldToken && string(reason) != WithheldErased) {
+		return fmt.Errorf("%s: malformed line", fileWithheld)
+	}
+	r.index, r.reason = n, string(reason)
+	return nil
+}
+
 // left reports whether reasons remain that no header asked for.
 func (r *withheldReader) left() bool {
-	if r.reason == "" && !r.done {
-		if _, err := r.at(0); err != nil {
-			return true
-		}
+	if r.reason == "" && !r.done && r.read() != nil {
+		return true
 	}
 	return r.reason != ""
 }

@@ -27,6 +27,12 @@ type Builder struct {
 	seen  uint64
 	last  time.Time
 
+	held       int        // bytes remembered of what is open
+	earliest   *heldToken // first log-in token to expire of those withheld
+	latest     *heldToken // last to expire of those disclosed
+	boundActor bool       // an entry binds the filter's pseudonym to its principal
+	boundGoal  bool       // the same for the target
+	unclean    bool       // the entry before a boot was no stop
 	boots      int
 	beatS      int  // heartbeat interval in force, seconds
 	stopped    bool // the last boot was ended by a stop entry
@@ -99,16 +105,21 @@ const maxListed = 1000
 
 // openSession is what the builder keeps of a session until its end.
 type openSession struct {
-	id        ID
-	first     uint64
-	leaf      string
-	began     time.Time
-	body      *Session
-	disclosed bool
-	level     string // of the identity's proof
-	exchanges uint64
-	intents   map[uint64]*openIntent
-	views     map[uint64]*answerView
+	id         ID
+	actor      Pseudonym
+	target     Pseudonym
+	held       int  // bytes counted in Builder.held
+	identified bool // an identity entry was there
+	unproven   bool // one of them is withheld
+	first      uint64
+	leaf       string
+	began      time.Time
+	body       *Session
+	disclosed  bool
+	level      string // of the identity's proof
+	exchanges  uint64
+	intents    map[uint64]*openIntent
+	views      map[uint64]*answerView
 }
 
 type openIntent struct {
@@ -190,10 +201,26 @@ func (b *Builder) Entry(line []byte, h *Header, d *Disclosed, reason string) err
 		}
 	default:
 		if !h.Session.IsZero() {
-			b.others[h.Actor.String()]++
+			id := h.Actor.String()
+			if b.others[id]++; b.others[id] == 1 {
+				if err := b.hold(128); err != nil {
+					return err
+				}
+			}
 		}
 	}
-	return b.view(line, h, d)
+	return b.view(line, h, d, reason)
+}
+
+// maxHeld bounds what a Builder remembers of sessions, requests and people, in
+// bytes: a package of a million sessions that never end is refused.
+const maxHeld = 1 << 30
+
+func (b *Builder) hold(n int) error {
+	if b.held += n; b.held > maxHeld {
+		return fmt.Errorf("more than %d bytes of open sessions, requests and principals", maxHeld)
+	}
+	return nil
 }
 
 func at(index uint64) string { return "entry " + strconv.FormatUint(index, 10) }
@@ -217,19 +244,85 @@ func (b *Builder) continuity(h *Header) {
 		if gap < 0 {
 			b.problem(Integrity, at(h.Index), "time runs backwards by %v", -gap)
 		}
-		if limit := 2 * time.Duration(b.beatS) * time.Second; b.beatS > 0 && gap > limit && !(b.stopped && h.Kind == KindBoot) {
-			b.exception(h.Index, "gap", "no entry for %v (heartbeats are due every %d s)", gap.Round(time.Second), b.beatS)
+		beat, known := b.beatS, "heartbeats are due every %d s"
+		if beat <= 0 {
+			// A range from the midst of a book may hold no start that says it.
+			beat, known = defaultBeat, "no start in the range says how often heartbeats are due; %d s is the default"
 		}
+		if limit := 2 * time.Duration(beat) * time.Second; gap > limit && (!b.stopped || h.Kind != KindBoot) {
+			b.exception(h.Index, "gap", "no entry for %v ("+known+")", gap.Round(time.Second), beat)
+		}
+	}
+	b.unclean = h.Kind == KindBoot && b.seen > 1 && !b.stopped
+	if b.seen == 1 {
+		b.begins(h)
 	}
 	b.last = h.Time
 	b.stopped = h.Kind == KindStop
 }
 
+// defaultBeat is the heartbeat interval of a book that says nothing else, in seconds.
+const defaultBeat = 30
+
+// begins checks that the range begins no later than the scope says: an
+// exporter could leave out the time before it.
+func (b *Builder) begins(h *Header) {
+	switch from := b.scope.From; {
+	case b.scope.First == 0:
+		if h.Kind != KindBoot {
+			b.exception(h.Index, "no-boot", "the book's first entry is no start")
+		}
+	case from.IsZero():
+		b.problem(Completeness, fileScope, "the range begins at entry %d although all from the book's begin is asked for", b.scope.First)
+	case h.Time.After(from.Add(clockSlack)):
+		b.problem(Completeness, fileScope, "the range begins at %s, after the begin that is asked for", h.Time.Format(time.RFC3339))
+	}
+}
+
+// clockSlack is the difference that rounding of times may make.
+const clockSlack = time.Second
+
+// ends notes a range that ends before the end that was asked for.
+func (b *Builder) ends() {
+	beat := b.beatS
+	if beat <= 0 {
+		beat = defaultBeat
+	}
+	if until := b.scope.Until; !until.IsZero() && b.last.Add(2*time.Duration(beat)*time.Second).Before(until) && !b.last.IsZero() {
+		b.exception(b.scope.Size, "ends-early", "the last entry is of %s, before the end that was asked for (%s)",
+			b.last.Format(time.RFC3339), until.UTC().Format(time.RFC3339))
+	}
+}
+
+// filterTarget checks what the filter's target pseudonym stands for.
+func (b *Builder) filterTarget(h *Header, name string) {
+	b.boundGoal = true
+	if name != b.scope.Filter.Target {
+		b.problem(Completeness, fileScope, "the filter says target %q, but its pseudonym stands for %q (entry %d)", b.scope.Filter.Target, name, h.Index)
+	}
+}
+
+// filtered notes a filter whose pseudonym nothing in the range explains.
+func (b *Builder) filtered() {
+	f := &b.scope.Filter
+	if f.ActorID != "" && !b.boundActor {
+		b.exception(b.scope.First, "filter-unproven", "no entry says that pseudonym %s stands for principal %q: that it has no sessions here is the exporter's word",
+			f.ActorID, f.Principal)
+	}
+	if f.TargetID != "" && !b.boundGoal {
+		b.exception(b.scope.First, "filter-unproven", "no entry says that pseudonym %s stands for target %q: that it has no sessions here is the exporter's word",
+			f.TargetID, f.Target)
+	}
+}
+
 // view makes the readable forms of an entry.
-func (b *Builder) view(line []byte, h *Header, d *Disclosed) error {
+func (b *Builder) view(line []byte, h *Header, d *Disclosed, reason string) error {
 	leaf := LeafHash(line)
 	if h.Session.IsZero() {
 		if d == nil {
+			if h.Kind == KindBoot && b.unclean {
+				b.exception(h.Index, "crash", "the gateway started without having recorded its stop")
+			}
 			return nil
 		}
 		return b.control(h, d.Body, hex.EncodeToString(leaf[:]))
@@ -240,18 +333,23 @@ func (b *Builder) view(line []byte, h *Header, d *Disclosed) error {
 			b.problem(Integrity, at(h.Index), "session %s begins twice", h.Session)
 		}
 		s = &openSession{
-			id: h.Session, first: h.Index, leaf: hex.EncodeToString(leaf[:]), began: h.Time,
+			id: h.Session, actor: h.Actor, target: h.Target, first: h.Index, leaf: hex.EncodeToString(leaf[:]), began: h.Time,
 			intents: make(map[uint64]*openIntent), views: make(map[uint64]*answerView), level: "withheld",
 		}
 		b.open[h.Session] = s
+		if s.held = 512; b.hold(s.held) != nil {
+			return b.hold(0)
+		}
 	}
 	if s == nil {
 		if b.scope.First == 0 {
 			b.problem(Integrity, at(h.Index), "%s entry of session %s, which is not open", h.Kind, h.Session)
+		} else if !b.scope.From.IsZero() && h.Time.After(b.scope.From.Add(clockSlack)) {
+			b.problem(Completeness, at(h.Index), "session %s was open at the begin that is asked for, and its own begin is not in the range", h.Session)
 		}
 		return nil // it began before the range
 	}
-	return b.session(s, h, d, hex.EncodeToString(leaf[:]))
+	return b.session(s, h, d, reason, hex.EncodeToString(leaf[:]))
 }
 
 // eventLine writes one line of a session's events.jsonl.

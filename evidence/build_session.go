@@ -4,11 +4,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 )
 
 // session takes the next entry of an open session.
-func (b *Builder) session(s *openSession, h *Header, d *Disclosed, leaf string) error {
+func (b *Builder) session(s *openSession, h *Header, d *Disclosed, reason, leaf string) error {
+	if h.Actor != s.actor || h.Target != s.target {
+		b.problem(Integrity, at(h.Index), "session %s: this entry names another principal or target than the session's first", s.id)
+	}
 	var body []byte
 	if d != nil {
 		body = d.Body
@@ -22,7 +27,7 @@ func (b *Builder) session(s *openSession, h *Header, d *Disclosed, leaf string) 
 	case KindSession:
 		return b.sessionBegins(s, h, body)
 	case KindIdentity:
-		return b.identity(s, h, body)
+		return b.identity(s, h, body, reason)
 	case KindIntent:
 		return b.intent(s, h, body, leaf)
 	case KindRequest, KindAnswer:
@@ -65,15 +70,34 @@ func (b *Builder) sessionBegins(s *openSession, h *Header, body []byte) error {
 	if v.Target.TargetID != h.Target.String() {
 		b.problem(Integrity, at(h.Index), "the session's target has another pseudonym than its header")
 	}
-	return b.person(&v.Principal, h, s)
+	if b.scope.Filter.TargetID != "" && v.Target.TargetID == b.scope.Filter.TargetID {
+		b.filterTarget(h, v.Target.Name)
+	}
+	if err := b.hold(len(body)); err != nil {
+		return err
+	}
+	s.held += len(body)
+	return b.person(&v.Principal, h, s, s.leaf)
 }
 
 // person notes a principal for the population of identities.
-func (b *Builder) person(p *Principal, h *Header, s *openSession) error {
+func (b *Builder) person(p *Principal, h *Header, s *openSession, leaf string) error {
+	if b.scope.Filter.ActorID != "" && p.ActorID == b.scope.Filter.ActorID {
+		b.boundActor = true
+		if name := p.Issuer + "|" + p.Name; name != b.scope.Filter.Principal {
+			b.problem(Completeness, fileScope, "the filter says %q, but its pseudonym stands for %q (entry %d)", b.scope.Filter.Principal, name, h.Index)
+		}
+	}
 	known := b.people[p.ActorID]
 	if known == nil {
-		known = &identity{first: h.Index, time: h.Time, body: *p, levels: make(map[string]uint64)}
+		known = &identity{first: h.Index, leaf: leaf, time: h.Time, body: *p, levels: make(map[string]uint64)}
+		known.body.Claims = nil // large, and not part of the population
 		b.people[p.ActorID] = known
+		if err := b.hold(256 + len(p.ActorID) + len(p.Subject) + len(p.Name)); err != nil {
+			return err
+		}
+	} else if known.body.Issuer != p.Issuer || known.body.Name != p.Name {
+		b.problem(Integrity, at(h.Index), "pseudonym %s stands for two principals (the other in entry %d)", p.ActorID, known.first)
 	}
 	if s != nil {
 		known.sessions++
@@ -88,6 +112,10 @@ func (b *Builder) intent(s *openSession, h *Header, body []byte, leaf string) er
 	s.exchanges = max(s.exchanges, h.Exchange)
 	in := &openIntent{index: h.Index, leaf: leaf, time: h.Time, decision: h.Decision}
 	s.intents[h.Exchange] = in
+	if err := b.hold(maxCell); err != nil {
+		return err
+	}
+	s.held += maxCell
 	b.stats.Exchanges++
 	if h.Decision == "deny" {
 		b.stats.Denied++
@@ -96,6 +124,8 @@ func (b *Builder) intent(s *openSession, h *Header, body []byte, leaf string) er
 	}
 	var v Intent
 	if b.decode(h, body, &v) {
+		// Only what the population shows is kept until the outcome.
+		v.Text, v.Detail = cutCell(v.Text), nil
 		in.body = &v
 		if v.Origin != "" {
 			b.stats.OwnGateway++
@@ -148,6 +178,8 @@ func (b *Builder) outcome(s *openSession, h *Header, body []byte, leaf string) e
 		return nil
 	}
 	delete(s.intents, h.Exchange)
+	b.held -= maxCell
+	s.held -= maxCell
 	var v Outcome
 	if !b.decode(h, body, &v) {
 		return nil
@@ -171,7 +203,8 @@ func (b *Builder) outcome(s *openSession, h *Header, body []byte, leaf string) e
 	if err := b.rows(s, h.Exchange, "", raw); err != nil {
 		return err
 	}
-	delete(s.views, h.Exchange)
+	delete(s.views, h.Exchange<<1)
+	delete(s.views, h.Exchange<<1|1)
 	return b.action(s, in, h, &v, leaf)
 }
 
@@ -194,7 +227,9 @@ func (b *Builder) count(s *openSession, h *Header, v *Outcome) {
 
 func (b *Builder) sessionEnds(s *openSession, h *Header, body []byte) error {
 	delete(b.open, s.id)
-	for n, in := range s.intents {
+	b.held -= s.held
+	for _, n := range slices.Sorted(maps.Keys(s.intents)) {
+		in := s.intents[n]
 		b.problem(Completeness, at(in.index), "session %s ended without an outcome of exchange %d", s.id, n)
 	}
 	var v SessionEnd

@@ -28,10 +28,11 @@ func SignCheckpoint(c Checkpoint, signers ...note.Signer) ([]byte, error) {
 	return note.Sign(&note.Note{Text: text}, signers...)
 }
 
-// OpenCheckpoint verifies a signed note against a verifier key that the caller
-// trusts and returns the checkpoint in it. Extension lines are refused.
-func OpenCheckpoint(signed []byte, origin string, verifier note.Verifier) (Checkpoint, error) {
-	n, err := note.Open(signed, note.VerifierList(verifier))
+// OpenCheckpoint verifies a signed note against verifier keys that the caller
+// trusts, of which one must have signed, and returns the checkpoint in it.
+// Extension lines are refused.
+func OpenCheckpoint(signed []byte, origin string, verifiers ...note.Verifier) (Checkpoint, error) {
+	n, err := note.Open(signed, note.VerifierList(verifiers...))
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
@@ -55,7 +56,7 @@ func parseCheckpoint(text string) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("%w: size %q", ErrCheckpoint, lines[1])
 	}
 	root, err := base64.StdEncoding.DecodeString(lines[2])
-	if err != nil || len(root) != tlog.HashSize {
+	if err != nil || len(root) != tlog.HashSize || base64.StdEncoding.EncodeToString(root) != lines[2] {
 		return Checkpoint{}, fmt.Errorf("%w: root %q", ErrCheckpoint, lines[2])
 	}
 	return Checkpoint{Origin: lines[0], Size: size, Root: tlog.Hash(root)}, nil

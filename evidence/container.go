@@ -4,12 +4,15 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -20,6 +23,9 @@ type Limits struct {
 	Files int   // files in the package (2,000,000)
 	Bytes int64 // of all files, uncompressed (1 TiB)
 	Line  int   // longest line of a JSON Lines file, in bytes (256 MiB)
+	// Unsigned bounds the bytes of a package that no trusted key signed, if
+	// they are also more than 100 times its size (1 GiB).
+	Unsigned int64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -31,6 +37,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Line == 0 {
 		l.Line = 256 << 20
+	}
+	if l.Unsigned == 0 {
+		l.Unsigned = 1 << 30
 	}
 	return l
 }
@@ -46,14 +55,45 @@ var memberName = regexp.MustCompile(`^(bagit\.txt|bag-info\.txt|(tag)?manifest-s
 type container struct {
 	files  map[string]*zip.File
 	limits Limits
+	size   int64  // of the package
+	bytes  uint64 // of all files, uncompressed
+}
+
+// modest refuses a package that grows out of all proportion.
+func (c *container) modest() error {
+	if c.bytes > uint64(c.limits.Unsigned) && c.bytes/100 > uint64(c.size) {
+		return fmt.Errorf("%d bytes that unpack to %d, and no trusted key signed them", c.size, c.bytes)
+	}
+	return nil
+}
+
+// maxEntry is more than a file takes in a ZIP file's directory that Pack wrote.
+const maxEntry = 256
+
+// budget is a reader that refuses to read more than so many bytes.
+type budget struct {
+	r    io.ReaderAt
+	left int64
+}
+
+func (b *budget) ReadAt(p []byte, off int64) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, errors.New("its directory is too large")
+	}
+	return b.r.ReadAt(p, off)
 }
 
 func openContainer(r io.ReaderAt, size int64, l Limits) (*container, error) {
+	// The directory is bounded before anything is kept of it.
+	if _, err := zip.NewReader(&budget{r, int64(l.Files)*maxEntry + 1<<20}, size); err != nil {
+		return nil, fmt.Errorf("not a ZIP file: %w", err)
+	}
 	z, err := zip.NewReader(r, size)
 	if err != nil {
 		return nil, fmt.Errorf("not a ZIP file: %w", err)
 	}
-	c := &container{files: make(map[string]*zip.File, len(z.File)), limits: l}
+	c := &container{files: make(map[string]*zip.File, len(z.File)), limits: l, size: size}
+	folded := make(map[string]bool, len(z.File))
 	if len(z.File) > l.Files {
 		return nil, fmt.Errorf("%d files, at most %d are read", len(z.File), l.Files)
 	}
@@ -67,18 +107,94 @@ func openContainer(r io.ReaderAt, size int64, l Limits) (*container, error) {
 			return nil, fmt.Errorf("file %q is not part of the format", shortName(f.Name))
 		case c.files[f.Name] != nil:
 			return nil, fmt.Errorf("file %q is there twice", f.Name)
+		case folded[strings.ToLower(f.Name)]:
+			return nil, fmt.Errorf("file %q differs from another only in case", f.Name)
 		case !f.Mode().IsRegular():
 			return nil, fmt.Errorf("%q is not a regular file", f.Name)
 		case f.Method != zip.Deflate && f.Method != zip.Store:
 			return nil, fmt.Errorf("file %q uses compression method %d", f.Name, f.Method)
+		case f.UncompressedSize64/maxDeflate > f.CompressedSize64:
+			return nil, fmt.Errorf("file %q claims to unpack to %d bytes from %d", f.Name, f.UncompressedSize64, f.CompressedSize64)
 		}
+		folded[strings.ToLower(f.Name)] = true
 		total += f.UncompressedSize64
 		if f.UncompressedSize64 > uint64(l.Bytes) || total > uint64(l.Bytes) {
 			return nil, fmt.Errorf("more than %d bytes uncompressed", l.Bytes)
 		}
 		c.files[f.Name] = f
 	}
-	return c, nil
+	c.bytes = total
+	return c, layout(r, size, z.File)
+}
+
+// maxDeflate is the most that DEFLATE can shrink anything by, rounded up.
+const maxDeflate = 1033
+
+// layout checks that the ZIP file is nothing but its files one after the
+// other, its directory, and its end record: no bytes before, between or after
+// them, no two files that share bytes, and the same names in both places.
+// Programs do not agree on what other files hold.
+func layout(r io.ReaderAt, size int64, files []*zip.File) error {
+	byPlace := slices.Clone(files)
+	place := make(map[*zip.File]int64, len(files))
+	for _, f := range files {
+		at, err := f.DataOffset()
+		if err != nil {
+			return fmt.Errorf("%q: %w", f.Name, err)
+		}
+		place[f] = at
+	}
+	slices.SortFunc(byPlace, func(a, b *zip.File) int { return cmp.Compare(place[a], place[b]) })
+	at := int64(0)
+	var head [30]byte
+	for _, f := range byPlace {
+		if _, err := r.ReadAt(head[:], at); err != nil || binary.LittleEndian.Uint32(head[:]) != 0x04034b50 {
+			return fmt.Errorf("there is something before %q that is no file", f.Name)
+		}
+		name := make([]byte, binary.LittleEndian.Uint16(head[26:]))
+		if _, err := r.ReadAt(name, at+30); err != nil || string(name) != f.Name {
+			return fmt.Errorf("%q has another name beside its content", f.Name)
+		}
+		if at += 30 + int64(len(name)) + int64(binary.LittleEndian.Uint16(head[28:])); at != place[f] {
+			return fmt.Errorf("%q overlaps with another file", f.Name)
+		}
+		if f.CompressedSize64 > uint64(size) {
+			return fmt.Errorf("%q is cut", f.Name)
+		}
+		at += int64(f.CompressedSize64)
+		if f.Flags&0x8 != 0 { // a data descriptor follows (APPNOTE section 4.3.9)
+			if _, err := r.ReadAt(head[:4], at); err != nil || binary.LittleEndian.Uint32(head[:]) != 0x08074b50 {
+				return fmt.Errorf("%q is not followed by its sizes", f.Name)
+			}
+			at += 16
+			if f.CompressedSize64 >= 1<<32-1 || f.UncompressedSize64 >= 1<<32-1 {
+				at += 8
+			}
+		}
+	}
+	return directory(r, size, at, files)
+}
+
+// directory checks that nothing but the directory and the end records stands
+// behind the files.
+func directory(r io.ReaderAt, size, at int64, files []*zip.File) error {
+	var head [46]byte
+	for range files {
+		if _, err := r.ReadAt(head[:], at); err != nil || binary.LittleEndian.Uint32(head[:]) != 0x02014b50 {
+			return errors.New("there is something between the files and the directory")
+		}
+		if binary.LittleEndian.Uint16(head[32:]) != 0 {
+			return errors.New("a file has a comment")
+		}
+		at += 46 + int64(binary.LittleEndian.Uint16(head[28:])) + int64(binary.LittleEndian.Uint16(head[30:]))
+	}
+	if size-at == 22+56+20 {
+		at += 56 + 20 // the end record and its locator of ZIP64 (APPNOTE sections 4.3.14 and 4.3.15)
+	}
+	if size-at != 22 {
+		return errors.New("there is something behind the directory")
+	}
+	return nil
 }
 
 func shortName(s string) string {
@@ -96,18 +212,26 @@ func (c *container) open(name string) (io.ReadCloser, error) {
 	return f.Open()
 }
 
-// maxSmall bounds the files that are read whole.
-const maxSmall = 256 << 20
+// maxSmall bounds the files that are read whole, but for the manifests.
+const maxSmall = 1 << 20
 
+// small reads a file that is never large.
+func (c *container) small(name string) ([]byte, error) { return c.whole(name, maxSmall) }
+
+// read reads a manifest, which has a line for each file.
 func (c *container) read(name string) ([]byte, error) {
+	return c.whole(name, maxSmall+int64(len(c.files))*maxEntry)
+}
+
+func (c *container) whole(name string, limit int64) ([]byte, error) {
 	f, err := c.open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
-	if err == nil && len(text) > maxSmall {
-		err = errors.New("too large")
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("more than %d bytes", limit)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
@@ -137,7 +261,7 @@ func (c *container) manifest(name string) (map[string]string, error) {
 	list := make(map[string]string)
 	for line := range bytes.Lines(text) {
 		digest, file, ok := strings.Cut(strings.TrimSuffix(string(line), "\n"), "  ")
-		if !ok || len(digest) != 64 || list[file] != "" {
+		if !ok || len(digest) != 64 || list[file] != "" || !memberName.MatchString(file) {
 			return nil, fmt.Errorf("%s: malformed or repeated line for %q", name, shortName(file))
 		}
 		list[file] = digest
@@ -184,7 +308,7 @@ func (c *container) check(problem func(where, what string)) (data map[string]str
 			}
 		}
 	}
-	info, err := c.read(fileBagInfo)
+	info, err := c.small(fileBagInfo)
 	if err != nil {
 		return nil, err
 	}

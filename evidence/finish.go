@@ -45,6 +45,9 @@ var absent = map[string]string{
 // Finish ends the range: it writes what is still open, the identities, the
 // summary and the page for people. It returns the summary.
 func (b *Builder) Finish(first time.Time) (*Summary, error) {
+	b.tokens()
+	b.filtered()
+	b.ends()
 	left := slices.Collect(maps.Values(b.open))
 	sort.Slice(left, func(i, j int) bool { return left[i].first < left[j].first })
 	for _, s := range left {

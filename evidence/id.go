@@ -41,7 +41,8 @@ func ParseID(s string) (ID, error) {
 	if len(s) != 16 {
 		return id, fmt.Errorf("session id %q: want 16 characters a-z2-7", s)
 	}
-	if _, err := idEncoding.Decode(id[:], []byte(s)); err != nil {
+	// The decoder passes over line ends, so that only what String writes counts.
+	if _, err := idEncoding.Decode(id[:], []byte(s)); err != nil || idEncoding.EncodeToString(id[:]) != s {
 		return ID{}, fmt.Errorf("session id %q: want 16 characters a-z2-7", s)
 	}
 	return id, nil

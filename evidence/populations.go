@@ -2,10 +2,13 @@ package evidence
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A population is a table of all things of a kind in a range, for auditors.
@@ -74,18 +77,50 @@ func (b *Builder) begin() error {
 // says so. The exact text stands in the bodies.
 const maxCell = 2000
 
+// cutCell shortens a text to what a cell shows of it.
+func cutCell(s string) string {
+	if len(s) <= maxCell {
+		return s
+	}
+	cut := maxCell
+	for cut > 0 && s[cut]&0xC0 == 0x80 {
+		cut--
+	}
+	return strings.Clone(s[:cut]) + "… (" + strconv.Itoa(len(s)) + " bytes)"
+}
+
+// plainCell shows what a terminal or an editor would act on as an escape:
+// control characters but line ends and tabs, and characters that change the
+// direction of text or cannot be seen.
+func plainCell(s string) string {
+	hidden := func(r rune) bool {
+		return r < 0x20 && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
+	}
+	if utf8.ValidString(s) && strings.IndexFunc(s, hidden) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if hidden(r) {
+			fmt.Fprintf(&b, "\\u%04x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
 // appendCSV appends a field as in RFC 4180. A text that a spreadsheet would
 // take for a formula gets an apostrophe in front.
 func appendCSV(dst []byte, s string) []byte {
-	if len(s) > maxCell {
-		cut := maxCell
-		for cut > 0 && s[cut]&0xC0 == 0x80 {
-			cut--
-		}
-		s = s[:cut] + "… (" + strconv.Itoa(len(s)) + " bytes)"
+	if len(s) > maxCell+64 { // what cutCell made is not cut again
+		s = cutCell(s)
 	}
-	formula := s != "" && strings.IndexByte("=+-@\t\r", s[0]) >= 0
-	if !formula && !strings.ContainsAny(s, ",\"\r\n") {
+	s = plainCell(s)
+	// Spreadsheets pass over leading blanks, and some over full-width forms.
+	head, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, " \u00a0\u3000"))
+	formula := s != "" && (s[0] == '\t' || s[0] == '\n' || strings.ContainsRune("=+-@＝＋－＠", head))
+	if !formula && !strings.ContainsAny(s, ",;\t\"\r\n") {
 		return append(dst, s...)
 	}
 	dst = append(dst, '"')
@@ -161,7 +196,21 @@ func (b *Builder) control(h *Header, body []byte, leaf string) error {
 	case KindPrincipal:
 		var v Principal
 		if b.decode(h, body, &v) {
-			return b.person(&v, h, nil)
+			if v.ActorID != h.Actor.String() {
+				b.problem(Integrity, at(h.Index), "the principal has another pseudonym than its header")
+			}
+			return b.person(&v, h, nil, leaf)
+		}
+	case KindTarget:
+		var v Target
+		if !b.decode(h, body, &v) {
+			return nil
+		}
+		if v.TargetID != h.Target.String() {
+			b.problem(Integrity, at(h.Index), "the target has another pseudonym than its header")
+		}
+		if b.scope.Filter.TargetID != "" && v.TargetID == b.scope.Filter.TargetID {
+			b.filterTarget(h, v.Name)
 		}
 	case KindRefused:
 		var v Refused
@@ -189,6 +238,8 @@ func (b *Builder) boot(h *Header, body []byte, row func(*population, ...string) 
 		detail += ", after a crash"
 		b.exception(h.Index, "crash", "the gateway had stopped without closing its book: %d open sessions, %d open intents, %d bytes cut",
 			r.OpenSessions, r.OpenIntents, r.CutBytes)
+	} else if b.unclean {
+		b.exception(h.Index, "crash", "the gateway started without having recorded its stop; nothing was open")
 	}
 	return row(&popContinuity, "boot", v.BootID, detail)
 }

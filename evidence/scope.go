@@ -82,6 +82,13 @@ func parseScope(text []byte) (*Scope, error) {
 	if s.First > s.Size || s.Origin == "" {
 		return nil, fmt.Errorf("%s: range %d to %d of %q", fileScope, s.First, s.Size, s.Origin)
 	}
+	if dec.More() {
+		return nil, fmt.Errorf("%s: something follows the scope", fileScope)
+	}
+	f := &s.Filter
+	if (f.Principal == "") != (f.ActorID == "") || (f.Target == "") != (f.TargetID == "") {
+		return nil, fmt.Errorf("%s: a filter's name and its pseudonym belong together", fileScope)
+	}
 	return &s, nil
 }
 

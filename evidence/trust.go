@@ -95,12 +95,14 @@ func (t *Trust) add(kind, rest string) error {
 	return nil
 }
 
-// logFor returns the verifier key of a book.
-func (t *Trust) logFor(origin string) note.Verifier {
+// logFor returns the verifier keys of a book; there are several after its key
+// was changed.
+func (t *Trust) logFor(origin string) []note.Verifier {
+	var keys []note.Verifier
 	for _, v := range t.Log {
 		if v.Name() == origin {
-			return v
+			keys = append(keys, v)
 		}
 	}
-	return nil
+	return keys
 }

@@ -63,7 +63,8 @@ func (r *Report) ExitCode() int {
 
 // Verify checks a package offline, from its bytes and the given trust alone.
 // The error says that it could not be read at all; everything else is in the
-// report. Memory stays bounded whatever the package holds.
+// report. Memory is bounded: by the limits, by what a session or a principal
+// that is open takes (1 GiB at most), and by a few hundred bytes for each file.
 func Verify(r io.ReaderAt, size int64, o Options) (*Report, error) {
 	if o.Trust == nil {
 		return nil, errors.New("verify: no trust given")
@@ -89,15 +90,16 @@ type verifier struct {
 	report *Report
 
 	scope   *Scope
-	log     note.Verifier
+	log     []note.Verifier
 	closing Checkpoint
 	proofs  Proofs
-	due     []Checkpoint // checkpoints within the range, by size
+	due     dueReader // checkpoints within the range, by size
 	// previousAt is the bookmark's checkpoint if its root can be compared in
 	// the range; previousDone says how the comparison ended.
 	previousAt   *Checkpoint
 	previousDone string
 	signer       string
+	unpinned     int // issuers' keys that signed tokens and that the trust file does not name
 }
 
 func (v *verifier) problem(a Aspect, where, format string, args ...any) {
@@ -107,21 +109,29 @@ func (v *verifier) problem(a Aspect, where, format string, args ...any) {
 }
 
 func (v *verifier) exception(code, format string, args ...any) {
-	v.report.Exceptions = append(v.report.Exceptions, Exception{Code: code, What: fmt.Sprintf(format, args...)})
+	if len(v.report.Exceptions) < maxListed {
+		v.report.Exceptions = append(v.report.Exceptions, Exception{Code: code, What: fmt.Sprintf(format, args...)})
+	}
 }
 
 func (v *verifier) run() error {
-	manifest, err := v.c.check(func(where, what string) { v.problem(Container, where, "%s", what) })
-	if err != nil {
+	if err := v.signatures(); err != nil {
 		return err
 	}
-	if err := v.signatures(); err != nil {
+	if v.signer != "ok" || len(v.report.Problems) > 0 {
+		// Only who is trusted may make this program unpack a mountain.
+		if err := v.c.modest(); err != nil {
+			return err
+		}
+	}
+	manifest, err := v.c.check(func(where, what string) { v.problem(Container, where, "%s", what) })
+	if err != nil {
 		return err
 	}
 	if err := v.facts(); err != nil {
 		return err
 	}
-	if v.log == nil {
+	if len(v.log) == 0 {
 		return nil // nothing of the log can be believed
 	}
 	start, err := v.frontier()
@@ -150,14 +160,14 @@ func (v *verifier) signatures() error {
 			return err
 		}
 		if len(t.Package) > 0 {
-			sig, err := v.c.read("signatures/" + name + ".ecdsa")
+			sig, err := v.c.small("signatures/" + name + ".ecdsa")
 			digest := sha256.Sum256(text)
 			if err != nil || !slices.ContainsFunc(t.Package, func(k *ecdsa.PublicKey) bool { return ecdsa.VerifyASN1(k, digest[:], sig) }) {
 				v.problem(SignerTrust, "signatures/"+name+".ecdsa", "no trusted package key signed %s", name)
 			}
 		}
 		if len(t.SSH) > 0 {
-			sig, err := v.c.read("signatures/" + name + ".sshsig")
+			sig, err := v.c.small("signatures/" + name + ".sshsig")
 			good := false
 			for _, k := range t.SSH {
 				good = good || err == nil && verifySSH(k, text, sig) == nil
@@ -172,22 +182,22 @@ func (v *verifier) signatures() error {
 
 // facts reads the scope, the checkpoints and the proofs.
 func (v *verifier) facts() error {
-	text, err := v.c.read(fileScope)
+	text, err := v.c.small(fileScope)
 	if err != nil {
 		return err
 	}
 	if v.scope, err = parseScope(text); err != nil {
 		return err
 	}
-	if v.log = v.o.Trust.logFor(v.scope.Origin); v.log == nil {
+	if v.log = v.o.Trust.logFor(v.scope.Origin); len(v.log) == 0 {
 		v.problem(SignerTrust, fileCheckpoint, "the trust file has no log key of %q", v.scope.Origin)
 		return nil
 	}
-	signed, err := v.c.read(fileCheckpoint)
+	signed, err := v.c.small(fileCheckpoint)
 	if err != nil {
 		return err
 	}
-	if v.closing, err = OpenCheckpoint(signed, v.scope.Origin, v.log); err != nil {
+	if v.closing, err = OpenCheckpoint(signed, v.scope.Origin, v.log...); err != nil {
 		v.problem(Integrity, fileCheckpoint, "%v", err)
 		v.log = nil
 		return nil
@@ -195,44 +205,51 @@ func (v *verifier) facts() error {
 	if v.closing.Size != v.scope.Size {
 		v.problem(Integrity, fileCheckpoint, "it is of %d entries, the range ends at %d", v.closing.Size, v.scope.Size)
 	}
-	if text, err = v.c.read(fileProofs); err != nil {
+	if text, err = v.c.small(fileProofs); err != nil {
 		return err
 	}
 	if err := json.Unmarshal(text, &v.proofs); err != nil {
 		return fmt.Errorf("%s: %w", fileProofs, err)
 	}
-	return v.checkpoints()
+	return nil
 }
 
-func (v *verifier) checkpoints() error {
-	l, err := v.c.lines(fileCheckpoints)
-	if err != nil {
-		return err
-	}
-	defer l.close()
-	for n := 1; ; n++ {
-		line, err := l.next()
+// dueReader gives the checkpoints of checkpoints.jsonl one after the other.
+type dueReader struct {
+	lines *lines
+	n     int
+	last  uint64      // size of the one before
+	next  *Checkpoint // nil at the end
+}
+
+// advance reads the next checkpoint that can be believed.
+func (v *verifier) advance() error {
+	r := &v.due
+	for r.next = nil; ; {
+		line, err := r.lines.next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		where := fileCheckpoints + ", line " + strconv.Itoa(n)
+		r.n++
+		where := fileCheckpoints + ", line " + strconv.Itoa(r.n)
 		var signed string
 		if err := json.Unmarshal(line, &signed); err != nil {
 			return fmt.Errorf("%s: %w", where, err)
 		}
-		cp, err := OpenCheckpoint([]byte(signed), v.scope.Origin, v.log)
+		cp, err := OpenCheckpoint([]byte(signed), v.scope.Origin, v.log...)
 		if err != nil {
 			v.problem(Integrity, where, "%v", err)
 			continue
 		}
-		if cp.Size < v.scope.First || cp.Size > v.scope.Size || len(v.due) > 0 && cp.Size <= v.due[len(v.due)-1].Size {
+		if cp.Size < v.scope.First || cp.Size > v.scope.Size || r.n > 1 && cp.Size <= r.last {
 			v.problem(Integrity, where, "a checkpoint of %d entries is out of place", cp.Size)
 			continue
 		}
-		v.due = append(v.due, cp)
+		r.last, r.next = cp.Size, &cp
+		return nil
 	}
 }
 
@@ -271,7 +288,7 @@ func (v *verifier) frontier() (*Range, error) {
 // continues checks a consistency proof from an earlier checkpoint to the
 // closing one.
 func (v *verifier) continues(signed []byte, proof []string) error {
-	cp, err := OpenCheckpoint(signed, v.scope.Origin, v.log)
+	cp, err := OpenCheckpoint(signed, v.scope.Origin, v.log...)
 	if err != nil {
 		return err
 	}
@@ -305,7 +322,7 @@ func (v *verifier) bookmark(start *Range) error {
 	if v.o.Previous == nil {
 		return nil
 	}
-	cp, err := OpenCheckpoint(v.o.Previous, v.scope.Origin, v.log)
+	cp, err := OpenCheckpoint(v.o.Previous, v.scope.Origin, v.log...)
 	if err != nil {
 		v.problem(Anchoring, "previous checkpoint", "%v", err)
 		return nil
@@ -375,6 +392,9 @@ func (v *verifier) entries(tree *Range, manifest map[string]string) error {
 	v.report.Summary = sum
 	v.report.Problems = append(v.report.Problems, b.problems...)
 	v.report.Exceptions = append(v.report.Exceptions, b.issues...)
+	if len(b.issues) == maxListed {
+		v.exception("more", "there are more exceptions than the %d that are listed", maxListed)
+	}
 	v.issuers(sum)
 	v.derived(again, manifest)
 	return nil
@@ -403,8 +423,16 @@ func (v *verifier) derived(again hashSink, manifest map[string]string) {
 // issuers compares the keys that signed tokens with those the caller trusts.
 func (v *verifier) issuers(sum *Summary) {
 	for _, key := range slices.Sorted(maps.Keys(sum.IssuerKeys)) {
-		url, print, _ := strings.Cut(key, " ")
-		if known := v.o.Trust.Issuers[url]; known != nil && !slices.Contains(known, print) {
+		url, print := key, ""
+		if i := strings.LastIndexByte(key, ' '); i >= 0 {
+			url, print = key[:i], key[i+1:] // a thumbprint has no blank
+		}
+		known := v.o.Trust.Issuers[url]
+		if known == nil {
+			v.unpinned++
+			continue
+		}
+		if !slices.Contains(known, print) {
 			v.problem(IdentityProof, "issuer "+url, "%d sessions have tokens signed by key %s, which the trust file does not name",
 				sum.IssuerKeys[key], print)
 		}
@@ -429,7 +457,16 @@ func (v *verifier) stream(tree *Range, b *Builder) (first time.Time, err error) 
 		return first, err
 	}
 	defer withheld.lines.close()
-	v.rootsAt(tree)
+	if v.due.lines, err = v.c.lines(fileCheckpoints); err != nil {
+		return first, err
+	}
+	defer v.due.lines.close()
+	if err := v.advance(); err != nil {
+		return first, err
+	}
+	if err := v.rootsAt(tree); err != nil {
+		return first, err
+	}
 	for n := 1; ; n++ {
 		line, err := headers.next()
 		if errors.Is(err, io.EOF) {
@@ -450,7 +487,9 @@ func (v *verifier) stream(tree *Range, b *Builder) (first time.Time, err error) 
 			return first, err
 		}
 		tree.Add(LeafHash(line))
-		v.rootsAt(tree)
+		if err := v.rootsAt(tree); err != nil {
+			return first, err
+		}
 	}
 	if bodies.left() {
 		v.problem(Integrity, fileBodies, "it has bodies of entries that are not in the range")
@@ -458,19 +497,21 @@ func (v *verifier) stream(tree *Range, b *Builder) (first time.Time, err error) 
 	if withheld.left() {
 		v.problem(Integrity, fileWithheld, "it names entries that are not in the range")
 	}
-	if len(v.due) > 0 {
-		v.problem(Completeness, fileCheckpoints, "a checkpoint of %d entries is beyond the headers", v.due[0].Size)
+	if v.due.next != nil {
+		v.problem(Completeness, fileCheckpoints, "a checkpoint of %d entries is beyond the headers", v.due.next.Size)
 	}
 	return first, nil
 }
 
 // rootsAt compares the tree with every checkpoint of its present size.
-func (v *verifier) rootsAt(tree *Range) {
-	if len(v.due) > 0 && v.due[0].Size == tree.Size() {
-		if v.due[0].Root != tree.Root() {
+func (v *verifier) rootsAt(tree *Range) error {
+	if v.due.next != nil && v.due.next.Size == tree.Size() {
+		if v.due.next.Root != tree.Root() {
 			v.problem(Integrity, fileCheckpoints, "the checkpoint of %d entries has another root than the headers: the log was forked", tree.Size())
 		}
-		v.due = v.due[1:]
+		if err := v.advance(); err != nil {
+			return err
+		}
 	}
 	if p := v.previousAt; p != nil && p.Size == tree.Size() {
 		var err error
@@ -480,6 +521,7 @@ func (v *verifier) rootsAt(tree *Range) {
 		v.compared(*p, err)
 		v.previousAt = nil
 	}
+	return nil
 }
 
 // entry checks one entry against its body.
@@ -505,7 +547,7 @@ func (v *verifier) entry(line []byte, h *Header, bodies *bodyReader, withheld *w
 	case reason == WithheldToken && h.Kind != KindIdentity:
 		v.problem(Completeness, at(h.Index), "a %s entry cannot be withheld for its token", h.Kind)
 	case reason == WithheldErased:
-		v.report.Exceptions = append(v.report.Exceptions, Exception{Index: h.Index, Code: "erased", What: "the body was erased"})
+		b.exception(h.Index, "erased", "the body was erased")
 	}
 	return b.Entry(line, h, d, reason)
 }
@@ -539,11 +581,17 @@ func (v *verifier) conclude() {
 		if len(parts) > 0 {
 			identity = strings.Join(parts, ", ")
 		}
+		if v.unpinned > 0 {
+			identity += "; " + strconv.Itoa(v.unpinned) + " issuer keys as recorded by the gateway: the trust file has no issuer line for them"
+		}
 	}
 	r.Identity = say(IdentityProof, identity)
 	anchoring := "L0: local only, no outside copy of a checkpoint was given"
-	if v.previousDone != "" {
+	switch {
+	case v.previousDone != "":
 		anchoring = "L1: " + v.previousDone
+	case v.o.Previous != nil:
+		anchoring = "L0: the previous checkpoint was not compared"
 	}
 	r.Anchoring = say(Anchoring, anchoring)
 }

@@ -16,7 +16,8 @@ const maxViewed = 1 << 20
 // documentation, "Message Formats") into lines of rows.jsonl. Frames may be cut anywhere.
 type answerView struct {
 	carry   []byte
-	skip    int // bytes of an oversized frame still to come
+	skip    int  // bytes of an oversized frame still to come
+	ended   bool // what came was not frames: nothing more is shown
 	formats []byte
 }
 
@@ -43,6 +44,9 @@ func (b *Builder) rows(s *openSession, exchange uint64, direction string, raw []
 }
 
 func (v *answerView) append(dst []byte, exchange uint64, direction string, raw []byte) []byte {
+	if v.ended {
+		return dst
+	}
 	if n := min(v.skip, len(raw)); n > 0 {
 		v.skip -= n
 		raw = raw[n:]
@@ -55,8 +59,8 @@ func (v *answerView) append(dst []byte, exchange uint64, direction string, raw [
 	for len(data) >= 5 {
 		n := int(binary.BigEndian.Uint32(data[1:])) + 1
 		if n < 5 {
-			data = nil // not frames: nothing more is shown
-			break
+			v.ended, v.carry = true, nil
+			return dst
 		}
 		if n > maxViewed {
 			dst = v.begin(dst, exchange, direction)

@@ -13,30 +13,39 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 for m in manifest-sha256.txt tagmanifest-sha256.txt; do
   sha256sum --quiet --strict -c "$m" || fail "a file is not the one that $m lists"
 done
-find . -type f ! -path './signatures/*' ! -name tagmanifest-sha256.txt | sed 's#^\./##' | sort > "$tmp/have"
+find . -type f ! -path './signatures/*' ! -path ./tagmanifest-sha256.txt | sed 's#^\./##' | sort > "$tmp/have"
 cat manifest-sha256.txt tagmanifest-sha256.txt | sed 's/^[0-9a-f]*  //' | sort > "$tmp/listed"
 cmp -s "$tmp/have" "$tmp/listed" || fail "files are missing from the manifests, or added"
-[ -z "$(find . -type l)" ] || fail "the package has links"
+[ -z "$(find . ! -type f ! -type d)" ] || fail "the package has links or special files"
 echo "files: ok"
 
 # 2. Who packed it.
-{ echo '-----BEGIN PUBLIC KEY-----'; sed -n 's/^package  *//p' "$trust" | head -n 1 | fold -w 64; echo; echo '-----END PUBLIC KEY-----'; } |
-  sed '/^$/d' > "$tmp/package.pem"
-sed -n 's/^ssh  *//p' "$trust" | head -n 1 | sed 's/^/exporter /' > "$tmp/signers"
+sed 's/#.*//' "$trust" > "$tmp/trust"
+sed -n 's/^ssh  *//p' "$tmp/trust" | sed 's/^/exporter /' > "$tmp/signers"
 for m in manifest-sha256.txt tagmanifest-sha256.txt; do
-  openssl dgst -sha256 -verify "$tmp/package.pem" -signature "signatures/$m.ecdsa" "$m" > /dev/null || fail "ECDSA signature of $m"
+  good=
+  for k in $(sed -n 's/^package  *//p' "$tmp/trust"); do
+    { echo '-----BEGIN PUBLIC KEY-----'; printf '%s\n' "$k" | fold -w 64; echo '-----END PUBLIC KEY-----'; } > "$tmp/package.pem"
+    if openssl dgst -sha256 -verify "$tmp/package.pem" -signature "signatures/$m.ecdsa" "$m" > /dev/null 2>&1; then good=1; fi
+  done
+  [ -n "$good" ] || fail "ECDSA signature of $m"
   ssh-keygen -Y verify -f "$tmp/signers" -I exporter -n gatebook-evidence -s "signatures/$m.sshsig" < "$m" > /dev/null || fail "SSH signature of $m"
 done
 echo "signatures: ok"
 
 # 3. The checkpoint.
 origin=$(sed -n 1p data/log/checkpoint); size=$(sed -n 2p data/log/checkpoint); root=$(sed -n 3p data/log/checkpoint)
-key=$(sed -n 's/^log  *//p' "$trust" | while read -r k; do case $k in "$origin+"*) echo "${k#"$origin"+*+}";; esac; done)
-[ -n "$key" ] || fail "the trust file has no log key of $origin"
+keys=$(sed -n 's/^log  *//p' "$tmp/trust" | while read -r k; do case $k in "$origin+"*) echo "${k#"$origin"+*+}";; esac; done)
+[ -n "$keys" ] || fail "the trust file has no log key of $origin"
+[ "$(sed -n 's/^  "size": \([0-9]*\),*$/\1/p' data/scope.json)" = "$size" ] || fail "the checkpoint is not of the range's end"
 sed -n 1,3p data/log/checkpoint > "$tmp/text"
 sed -n '5s/.* //p' data/log/checkpoint | base64 -d | tail -c +5 > "$tmp/sig"
-{ printf '302a300506032b6570032100' | xxd -r -p; printf '%s' "$key" | base64 -d | tail -c +2; } > "$tmp/log.der"
-openssl pkeyutl -verify -pubin -inkey "$tmp/log.der" -keyform DER -rawin -in "$tmp/text" -sigfile "$tmp/sig" > /dev/null || fail "signature of the checkpoint"
+good=
+for key in $keys; do
+  { printf '302a300506032b6570032100' | xxd -r -p; printf '%s' "$key" | base64 -d | tail -c +2; } > "$tmp/log.der"
+  if openssl pkeyutl -verify -pubin -inkey "$tmp/log.der" -keyform DER -rawin -in "$tmp/text" -sigfile "$tmp/sig" > /dev/null 2>&1; then good=1; fi
+done
+[ -n "$good" ] || fail "signature of the checkpoint"
 echo "checkpoint: ok ($origin, $size entries)"
 
 hash() { sha256sum | cut -c 1-64; }
@@ -75,7 +84,7 @@ entry)
   salt=${line#*'"salt":"'}; salt=${salt%%'"'*}; body=${line#*'"body":"'}; body=${body%%'"'*}
   got=$( { printf '%s' "$salt" | base64 -d; printf '%s' "$body" | base64 -d; } | hash)
   [ "$got" = "$want" ] || fail "the body of entry $i is not the one its header commits to"
-  printf '%s' "$body" | base64 -d | head -c 2000; echo
+  printf '%s' "$body" | base64 -d | head -c 2000 | tr -d '\000-\010\013-\037\177'; echo
   echo "entry $i: ok"
   ;;
 "") ;;
