@@ -32,6 +32,7 @@ type checkpoints struct {
 	f    vfs.File
 	size int64
 	list []Stored
+	err  error // of a sync that failed: what reached the disk is not known
 }
 
 // openCheckpoints reads the file; an unfinished last line is cut.
@@ -50,21 +51,36 @@ func openCheckpoints(f vfs.File, verifier note.Verifier, origin string) (*checkp
 		if err := json.Unmarshal(text[:i], &s); err != nil {
 			break
 		}
-		cp, err := evidence.OpenCheckpoint([]byte(s.Note), origin, verifier)
-		if err == nil && cp.Size != s.Size {
-			err = fmt.Errorf("it is of %d entries, the line says %d", cp.Size, s.Size)
-		}
-		if err != nil {
+		if err := s.check(origin, verifier); err != nil {
 			return nil, fmt.Errorf("%s, line %d: %w", checkpointFile, len(c.list)+1, err)
 		}
 		c.list = append(c.list, s)
 		c.size += int64(i) + 1
 		text = text[i+1:]
 	}
-	if len(bytes.Trim(text, "\x00\n")) > 0 && bytes.IndexByte(text, '\n') >= 0 {
-		return nil, fmt.Errorf("%s, line %d: damaged", checkpointFile, len(c.list)+1)
+	// Each line is synced before the next is written, so that only the last
+	// one can be torn, in any of its parts. If a good one follows, this is no tear.
+	for line := range bytes.Lines(text) {
+		var s Stored
+		if json.Unmarshal(line, &s) == nil && s.check(origin, verifier) == nil {
+			return nil, fmt.Errorf("%s, line %d: damaged", checkpointFile, len(c.list)+1)
+		}
+	}
+	if len(text) > 0 {
+		if err := f.Truncate(c.size); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
+}
+
+// check verifies the signature, and that the line says what was signed.
+func (s *Stored) check(origin string, verifier note.Verifier) error {
+	cp, err := evidence.OpenCheckpoint([]byte(s.Note), origin, verifier)
+	if err == nil && cp.Size != s.Size {
+		err = fmt.Errorf("it is of %d entries, the line says %d", cp.Size, s.Size)
+	}
+	return err
 }
 
 func (c *checkpoints) close() error { return c.f.Close() }
@@ -77,6 +93,9 @@ func (c *checkpoints) last() (Stored, bool) {
 }
 
 func (c *checkpoints) add(s Stored) error {
+	if c.err != nil {
+		return c.err
+	}
 	line, err := json.Marshal(s)
 	if err != nil {
 		return err
@@ -86,6 +105,7 @@ func (c *checkpoints) add(s Stored) error {
 		return err
 	}
 	if err := c.f.Sync(); err != nil {
+		c.err = err
 		return err
 	}
 	c.size += int64(len(line))
@@ -109,12 +129,17 @@ func (l *Ledger) Checkpoint(ctx context.Context) (Stored, error) {
 		return last, nil
 	}
 	l.mu.Lock()
-	leaves := l.leaves[:n-l.first]
-	l.leaves = append([]tlog.Hash(nil), l.leaves[n-l.first:]...)
-	l.first = n
+	// What is synced does not move any more, so it may be read without the
+	// lock. An attempt that failed may have added some of it already.
+	leaves := l.leaves[uint64(l.tree.n)-l.first : n-l.first]
 	from := n
-	for _, index := range l.sessions {
-		from = min(from, index)
+	var over []evidence.ID
+	for id, s := range l.sessions {
+		if s.end != 0 && s.end < n {
+			over = append(over, id)
+			continue
+		}
+		from = min(from, s.first)
 	}
 	l.mu.Unlock()
 	if err := l.tree.add(leaves); err != nil {
@@ -129,11 +154,21 @@ func (l *Ledger) Checkpoint(ctx context.Context) (Stored, error) {
 		return Stored{}, err
 	}
 	s := Stored{Size: n, Time: time.Now().UTC().Truncate(time.Millisecond), OpenFrom: from, Note: string(signed)}
+	if s.Time.Before(last.Time) {
+		s.Time = last.Time // exports search by time
+	}
 	if err := l.tree.flush(); err != nil {
 		return Stored{}, fmt.Errorf("tree: %w", err)
 	}
 	if err := l.cps.add(s); err != nil {
 		return Stored{}, fmt.Errorf("checkpoint: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leaves = append([]tlog.Hash(nil), l.leaves[n-l.first:]...)
+	l.first = n
+	for _, id := range over {
+		delete(l.sessions, id)
 	}
 	return s, nil
 }

@@ -55,7 +55,8 @@ func (l *Ledger) Plan(q Query) (evidence.Scope, Stored, error) {
 	if !q.From.IsZero() {
 		if i := sort.Search(len(cps), func(i int) bool { return !cps[i].Time.Before(q.From) }); i > 0 {
 			// Early enough to hold every session that was open at From.
-			s.First = cps[i-1].OpenFrom
+			// One more entry shows the verifier that no time is left out.
+			s.First = cps[i-1].OpenFrom - min(cps[i-1].OpenFrom, 1)
 		}
 	}
 	if q.Principal != "" {
@@ -118,18 +119,21 @@ func (l *Ledger) proofs(s *evidence.Scope, q Query) (*evidence.Proofs, [][]byte,
 	}
 	p.Frontier = encodeHashes(frontier)
 	var between [][]byte
+	var opening Stored
 	for _, cp := range l.Checkpoints() {
 		switch {
 		case cp.Size <= s.First:
-			p.Opening = cp.Note
-			proof, err := l.ConsistencyProof(cp.Size, s.Size)
-			if err != nil {
-				return nil, nil, err
-			}
-			p.Consistency = encodeHashes(proof)
+			opening = cp
 		case cp.Size <= s.Size:
 			between = append(between, []byte(cp.Note))
 		}
+	}
+	if opening.Size > 0 {
+		proof, err := l.ConsistencyProof(opening.Size, s.Size)
+		if err != nil {
+			return nil, nil, err
+		}
+		p.Opening, p.Consistency = opening.Note, encodeHashes(proof)
 	}
 	if q.Previous == nil {
 		return p, between, nil

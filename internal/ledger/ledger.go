@@ -91,8 +91,14 @@ type Ledger struct {
 	first    uint64
 	lastTime time.Time
 	line     [1 + evidence.MaxHeader]byte
-	sessions map[evidence.ID]uint64 // open sessions and the index before their first entry
+	sessions map[evidence.ID]span // sessions whose end is not in a checkpoint yet
 	seen     map[evidence.Pseudonym]bool
+}
+
+// span is where a session's entries begin and end.
+type span struct {
+	first uint64
+	end   uint64 // 0 while it is open
 }
 
 // Create makes a new, empty book in dir, which must exist.
@@ -173,7 +179,7 @@ func Open(ctx context.Context, fsys vfs.FS, dir string, o Options) (*Ledger, err
 	}
 	l := &Ledger{
 		fs: fsys, dir: dir, book: book, opt: o, boot: evidence.NewID(),
-		sessions: make(map[evidence.ID]uint64), seen: make(map[evidence.Pseudonym]bool),
+		sessions: make(map[evidence.ID]span), seen: make(map[evidence.Pseudonym]bool),
 	}
 	if l.epoch, err = seal.Derive(o.KEK, "pseudonyms of "+book.Origin); err != nil {
 		return nil, err
@@ -244,6 +250,10 @@ func (l *Ledger) Control(e *audit.Event) (enforce.Receipt, error) {
 
 // append seals an event and gives it its place in the order.
 func (l *Ledger) append(key *seal.Key, h *evidence.Header, e *audit.Event) (enforce.Receipt, error) {
+	if len(e.Meta)+len(e.Raw) >= seal.MaxBody {
+		// It could be written where it compresses well, and never be opened.
+		return nil, fmt.Errorf("%s entry of %d bytes: %w", e.Kind, len(e.Meta)+len(e.Raw), journal.ErrTooLarge)
+	}
 	buf := l.sealed.get()
 	defer l.sealed.put(buf)
 	sealed, commit, n := key.Seal((*buf)[:0], e.Meta, e.Raw)
@@ -257,14 +267,26 @@ func (l *Ledger) append(key *seal.Key, h *evidence.Header, e *audit.Event) (enfo
 		return l.place(dst, uint64(seq), h, sealed)
 	})
 	if err != nil {
-		if e.Kind == evidence.KindSession {
-			l.mu.Lock()
-			delete(l.sessions, h.Session)
-			l.mu.Unlock()
-		}
+		l.takeBack(h)
 		return nil, err
 	}
 	return ticket, nil
+}
+
+// takeBack forgets what place noted of a session's begin or end that the
+// journal then refused.
+func (l *Ledger) takeBack(h *evidence.Header) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch h.Kind {
+	case evidence.KindSession:
+		delete(l.sessions, h.Session)
+	case evidence.KindSessionEnd:
+		if s, known := l.sessions[h.Session]; known {
+			s.end = 0
+			l.sessions[h.Session] = s
+		}
+	}
 }
 
 // place writes an entry as the journal's payload number index and notes its
@@ -284,10 +306,15 @@ func (l *Ledger) place(dst []byte, index uint64, h *evidence.Header, sealed []by
 	switch h.Kind {
 	case evidence.KindSession:
 		if _, open := l.sessions[h.Session]; !open {
-			l.sessions[h.Session] = index
+			l.sessions[h.Session] = span{first: index}
 		}
 	case evidence.KindSessionEnd:
-		delete(l.sessions, h.Session)
+		// It counts as open until a checkpoint covers its end: a crash may
+		// lose the end, and the next start must then find the session.
+		if s, known := l.sessions[h.Session]; known {
+			s.end = index
+			l.sessions[h.Session] = s
+		}
 	}
 	line = line[1:]
 	dst = append(dst, byte(len(line)), byte(len(line)>>8))

@@ -132,7 +132,8 @@ type orphan struct {
 // then: it adds the missing leaves and returns the sessions without an end.
 func (l *Ledger) survey(last Stored) (map[evidence.ID]*orphan, error) {
 	open := make(map[evidence.ID]*orphan)
-	from := min(last.OpenFrom, last.Size)
+	// At least the last entry is read: its time bounds those to come.
+	from := min(last.OpenFrom, last.Size-min(last.Size, 1))
 	l.first = last.Size
 	err := l.each(from, func(_ *Scanner, e *Entry) error {
 		h := &e.Header

@@ -40,8 +40,9 @@ const (
 
 	// compressFrom is the body size from which compression is tried, in bytes.
 	compressFrom = 4 << 10
-	// maxBody bounds what an opened body may grow to.
-	maxBody = 128 << 20
+
+	// MaxBody bounds a body, in bytes: what is larger does not open.
+	MaxBody = 128 << 20
 )
 
 // ErrSealed is matched when a sealed body cannot be opened: another key, or
@@ -155,7 +156,7 @@ func (k *Key) Open(sealed []byte) (salt [evidence.SaltSize]byte, body []byte, er
 	copy(salt[:], plain)
 	body = plain[evidence.SaltSize:]
 	if sealed[0] == flagCompressed {
-		if size, err := s2.DecodedLen(body); err != nil || size > maxBody {
+		if size, err := s2.DecodedLen(body); err != nil || size > MaxBody {
 			return salt, nil, fmt.Errorf("%w: compressed body of %d bytes", ErrSealed, size)
 		}
 		if body, err = s2.Decode(nil, body); err != nil {
