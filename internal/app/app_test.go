@@ -409,3 +409,47 @@ func TestLowDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestBudget: a principal that has used up its hour is out, its sessions end
+// with SQLSTATE 53400, others go on, and the refusals do not fill the book.
+func TestBudget(t *testing.T) {
+	p := newPlace(t, "")
+	text, err := os.ReadFile(filepath.Join(p.dir, "gatebook.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(t, "gatebook.yaml", strings.Replace(string(text), "limits: {", "limits: {principal_exchanges: 20, principal_bytes: 1MiB, ", 1))
+	g := p.start(t)
+	address := g.Addresses()[0].Address
+	greedy := p.issuer.Token(t, "greedy", "agents")
+	c, err := connect(t.Context(), address, greedy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for ; err == nil && n < 100; n++ {
+		_, err = c.PgConn().Exec(t.Context(), "SELECT 1").ReadAll()
+	}
+	if err == nil || !strings.Contains(err.Error(), "53400") || n < 15 || n > 21 {
+		t.Errorf("after %d requests: %v", n, err)
+	}
+	before := g.book.Ledger.Entries()
+	for range 50 {
+		if _, err := connect(t.Context(), address, greedy); err == nil || !strings.Contains(err.Error(), "53400") {
+			t.Fatalf("log-in over budget: %v", err)
+		}
+	}
+	if more := g.book.Ledger.Entries() - before; more > 20 {
+		t.Errorf("50 refused log-ins made %d entries", more)
+	}
+	bytes := p.issuer.Token(t, "bulky", "agents")
+	if c, err = connect(t.Context(), address, bytes); err != nil {
+		t.Fatalf("another principal: %v", err)
+	}
+	if _, err := c.PgConn().Exec(t.Context(), "SELECT repeat('x', 2000000)").ReadAll(); err != nil {
+		t.Errorf("the request that runs over the budget is finished: %v", err)
+	}
+	if _, err := c.PgConn().Exec(t.Context(), "SELECT 1").ReadAll(); err == nil || !strings.Contains(err.Error(), "53400") {
+		t.Errorf("over the byte budget: %v", err)
+	}
+}

@@ -18,6 +18,7 @@ import (
 func snapshot(c *config.Loaded) (*enforce.Snapshot, error) {
 	s := &enforce.Snapshot{
 		SHA256: c.SHA256, Targets: make(map[string]*enforce.Target), PrincipalSessions: c.Limits.PrincipalSessions,
+		PrincipalExchanges: c.Limits.PrincipalExchanges, PrincipalBytes: int64(c.Limits.PrincipalBytes),
 		ExpiryDrain: c.Limits.ExpiryDrain.Or(config.DefaultExpiryDrain),
 	}
 	for i := range c.Targets {

@@ -9,7 +9,7 @@ import (
 // needsRestart names the first changed key that a reload cannot change.
 func needsRestart(old, now *config.Config) string {
 	limits := func(l config.Limits) config.Limits {
-		l.PrincipalSessions, l.ExpiryDrain, l.ShutdownDrain = 0, 0, 0 // these a reload can change
+		l.PrincipalSessions, l.PrincipalExchanges, l.PrincipalBytes, l.ExpiryDrain, l.ShutdownDrain = 0, 0, 0, 0, 0 // these a reload can change
 		return l
 	}
 	for _, k := range []struct {

@@ -200,6 +200,10 @@ type Limits struct {
 	Connections int `yaml:"connections"`
 	// PrincipalSessions that one principal may have open. Default no bound.
 	PrincipalSessions int `yaml:"principal_sessions"`
+	// PrincipalExchanges that one principal may begin in an hour; beyond, its sessions end and its log-ins are refused (SQLSTATE 53400). Default no bound.
+	PrincipalExchanges int `yaml:"principal_exchanges"`
+	// PrincipalBytes of requests and answers that one principal may cause to be recorded in an hour. Default no bound.
+	PrincipalBytes Size `yaml:"principal_bytes"`
 	// Message is the largest request that is judged whole. Default 64MiB.
 	Message Size `yaml:"message"`
 	// Memory that all sessions together may hold in large requests. Default 512MiB.

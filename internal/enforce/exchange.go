@@ -96,6 +96,7 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 	}
 	s.last++
 	s.open[x.n] = x
+	s.budget.add(1, len(a.Text)+len(a.Detail))
 	s.gate.exchanges.Add(1)
 	s.gate.openExchanges.Add(1)
 	return x
@@ -116,8 +117,13 @@ func (s *Session) decide(a *access.Action) *access.DenyError {
 	s.mu.Lock()
 	expired := s.expired || (!s.principal.SessionEnd.IsZero() && !time.Now().Before(s.principal.SessionEnd))
 	s.mu.Unlock()
-	if expired && a.Origin == "" {
-		return errExpired()
+	if a.Origin == "" {
+		if expired {
+			return errExpired()
+		}
+		if deny := s.budget.check(s.gate.snap.Load()); deny != nil {
+			return deny
+		}
 	}
 	return a.Refuse
 }
@@ -145,7 +151,7 @@ func (x *Exchange) Fatal() bool {
 		return false
 	}
 	switch x.deny.Code {
-	case access.CodeClosed, access.CodeExpired, access.CodeEnded, access.CodeShutdown:
+	case access.CodeClosed, access.CodeExpired, access.CodeEnded, access.CodeShutdown, access.CodeBudget:
 		return true
 	}
 	return false
@@ -259,6 +265,7 @@ func (x *Exchange) flush(st *stream, kind evidence.Kind) error {
 	}
 	st.digest.Write(st.pending)
 	st.bytes += uint64(len(st.pending))
+	x.s.budget.add(0, len(st.pending))
 	st.pending = st.pending[:0]
 	st.previous = r
 	return nil
@@ -315,6 +322,7 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 		x.out.digest.Sum(x.sum[:0])
 	}
 	x.out.bytes += uint64(len(x.out.pending))
+	x.s.budget.add(0, len(x.out.pending))
 	body := evidence.Outcome{
 		Status: string(o.Status), Tag: o.Tag, Code: o.Code, Message: o.Message, Rows: o.Rows, Bytes: x.out.bytes,
 		Chunks: x.out.chunks, Request: x.in.chunks, ReadyUS: x.readyUS, TotalUS: time.Since(x.began).Microseconds(),

@@ -43,6 +43,7 @@ type Gate struct {
 	log      *slog.Logger
 	snap     atomic.Pointer[Snapshot]
 	places   places
+	budgets  budgets
 	refusals refusals
 
 	exchanges     atomic.Uint64 // begun

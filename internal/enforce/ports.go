@@ -113,6 +113,10 @@ type Snapshot struct {
 	Targets map[string]*Target
 	// PrincipalSessions bounds the open sessions of one principal; 0 is no bound.
 	PrincipalSessions int
+	// PrincipalExchanges and PrincipalBytes bound what one principal may cause
+	// to be recorded in an hour, over all its sessions; 0 is no bound.
+	PrincipalExchanges int
+	PrincipalBytes     int64
 	// ExpiryDrain is how long a running exchange may go on after the
 	// identity expired.
 	ExpiryDrain time.Duration

@@ -46,6 +46,7 @@ type Session struct {
 	ctx     context.Context // the session's lifetime; its cause says why it ended
 	cancel  context.CancelCauseFunc
 	giveUp  []func() // places to give back
+	budget  *budget  // of the principal, shared by its sessions
 
 	active atomic.Int64 // unix nanoseconds of the last begin or end of an exchange
 
@@ -115,7 +116,10 @@ func (g *Gate) open(ctx context.Context, o *Opening) (*Session, error) {
 	}
 	s := &Session{
 		gate: g, snap: snap, target: t, role: role, roleKey: o.Role, source: o.Source,
-		began: time.Now(), principal: &v.Principal, open: make(map[uint64]*Exchange),
+		began: time.Now(), principal: &v.Principal, open: make(map[uint64]*Exchange), budget: g.budgets.of(v.Principal.ID()),
+	}
+	if deny := s.budget.check(snap); deny != nil {
+		return refuse(deny)
 	}
 	if err := s.takePlaces(ctx); err != nil {
 		return refuse(err)
@@ -145,7 +149,7 @@ func (g *Gate) System(ctx context.Context, target, role, purpose string) (*Sessi
 	}
 	s := &Session{
 		gate: g, snap: snap, target: t, role: r, roleKey: role, origin: "gateway", purpose: purpose,
-		began: time.Now(), open: make(map[uint64]*Exchange),
+		began: time.Now(), open: make(map[uint64]*Exchange), budget: g.budgets.of("gateway|gateway"),
 		principal: &access.Principal{Issuer: "gateway", Name: "gateway", Subject: "gateway"},
 	}
 	if err := s.record(ctx, &Verified{Principal: *s.principal}, &Opening{}); err != nil {

@@ -20,7 +20,7 @@ One YAML file, ` + "`gatebook.yaml`" + ` in the current directory or what ` + "`
 problem is reported at once, with file and line. Relative paths are relative to the file. Secrets are references, never values:
 ` + "`file:PATH`" + ` (mode 0600 or stricter, read again when used) or ` + "`env:NAME`" + `. Files named by ` + "`include`" + ` may hold ` + "`issuers`" + ` and ` + "`targets`" + `.
 
-` + "`SIGHUP`" + ` reads the configuration again. Targets, and the limits principal_sessions, expiry_drain and shutdown_drain, take effect for
+` + "`SIGHUP`" + ` reads the configuration again. Targets, and the limits principal_*, expiry_drain and shutdown_drain, take effect for
 new sessions; a change of anything else is refused by name and needs a restart. A broken file never replaces a good one.
 `
 
