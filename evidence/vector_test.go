@@ -356,6 +356,41 @@ func TestSSHSignatureVector(t *testing.T) {
 	}
 }
 
+// TestPackagePageNamesExceptions holds the page's list of exceptions and files
+// against the program's.
+func TestPackagePageNamesExceptions(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "docs", "formats", "package.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := regexp.MustCompile(`\.exception\((?:[^"\n]*, )?"([a-z-]+)"`)
+	file := regexp.MustCompile(`(?m)^\tfile[A-Za-z]+ +=\s"([^"]+)"`)
+	n := 0
+	for _, name := range sources {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range append(code.FindAllSubmatch(text, -1), file.FindAllSubmatch(text, -1)...) {
+			n++
+			if word := string(m[1]); word != "gate-" && !bytes.Contains(page, []byte("`"+word+"`")) {
+				t.Errorf("%s: the page does not name %s", name, word)
+			}
+		}
+	}
+	if n < 20 {
+		t.Errorf("only %d names found", n)
+	}
+}
+
 // TestEntryPageNamesEverything looks for every kind and every JSON field of a
 // body in the page.
 func TestEntryPageNamesEverything(t *testing.T) {

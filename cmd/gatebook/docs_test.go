@@ -140,6 +140,48 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestOperationsNamesMetrics looks for every metric in the operator's page.
+func TestOperationsNamesMetrics(t *testing.T) {
+	page := read(t, "../../docs/operations.md")
+	found := regexp.MustCompile(`desc\("(gatebook_[a-z_]+)"`).FindAllStringSubmatch(read(t, "../../internal/app/ops.go"), -1)
+	if len(found) < 10 {
+		t.Errorf("only %d metrics found", len(found))
+	}
+	for _, m := range found {
+		if !strings.Contains(page, "`"+m[1]+"`") {
+			t.Errorf("the page does not name %s", m[1])
+		}
+	}
+}
+
+// TestDependenciesHaveReasons looks for every module that the program imports
+// in the decision record about dependencies.
+func TestDependenciesHaveReasons(t *testing.T) {
+	record := read(t, "../../docs/adr/0002-dependencies.md")
+	list := func(args ...string) string {
+		out, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	imports := list("-f", `{{join .Imports "\n"}}`, "../../...")
+	seen := make(map[string]bool)
+	for line := range strings.Lines(list("-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}{{end}}{{end}}", ".")) {
+		module := strings.TrimSpace(line)
+		if module == "" || seen[module] || !regexp.MustCompile(`(?m)^`+regexp.QuoteMeta(module)+`(/.*)?$`).MatchString(imports) {
+			continue
+		}
+		seen[module] = true
+		if !strings.Contains(record, "`"+module+"`") {
+			t.Errorf("%s is linked, and the record does not say what for", module)
+		}
+	}
+	if len(seen) < 10 {
+		t.Errorf("only %d modules found", len(seen))
+	}
+}
+
 func read(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(path)
