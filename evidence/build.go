@@ -195,6 +195,9 @@ func (b *Builder) Entry(line []byte, h *Header, d *Disclosed, reason string) err
 		}
 	case reason != "":
 		b.withheld[reason]++
+		if reason == WithheldErased {
+			b.exception(h.Index, "erased", "the body was erased")
+		}
 		text := append(strconv.AppendUint(append(b.line[:0], `{"i":`...), h.Index, 10), `,"reason":"`...)
 		if err := b.sink.Append(fileWithheld, append(append(text, reason...), "\"}\n"...)); err != nil {
 			return err

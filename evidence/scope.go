@@ -3,7 +3,9 @@ package evidence
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -69,11 +71,22 @@ func (s *Scope) encode() []byte {
 	return append(text, '\n')
 }
 
-func parseScope(text []byte) (*Scope, error) {
-	var s Scope
+// strict decodes one JSON value of known fields and nothing else.
+func strict(text []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s); err != nil {
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the JSON object")
+	}
+	return nil
+}
+
+func parseScope(text []byte) (*Scope, error) {
+	var s Scope
+	if err := strict(text, &s); err != nil {
 		return nil, fmt.Errorf("%s: %w", fileScope, err)
 	}
 	if s.Format != PackageFormat {
@@ -81,9 +94,6 @@ func parseScope(text []byte) (*Scope, error) {
 	}
 	if s.First > s.Size || s.Origin == "" {
 		return nil, fmt.Errorf("%s: range %d to %d of %q", fileScope, s.First, s.Size, s.Origin)
-	}
-	if dec.More() {
-		return nil, fmt.Errorf("%s: something follows the scope", fileScope)
 	}
 	f := &s.Filter
 	if (f.Principal == "") != (f.ActorID == "") || (f.Target == "") != (f.TargetID == "") {

@@ -208,7 +208,7 @@ func (v *verifier) facts() error {
 	if text, err = v.c.small(fileProofs); err != nil {
 		return err
 	}
-	if err := json.Unmarshal(text, &v.proofs); err != nil {
+	if err := strict(text, &v.proofs); err != nil {
 		return fmt.Errorf("%s: %w", fileProofs, err)
 	}
 	return nil
@@ -546,8 +546,6 @@ func (v *verifier) entry(line []byte, h *Header, bodies *bodyReader, withheld *w
 		v.problem(Completeness, at(h.Index), "the body of this %s entry is missing without a reason", h.Kind)
 	case reason == WithheldToken && h.Kind != KindIdentity:
 		v.problem(Completeness, at(h.Index), "a %s entry cannot be withheld for its token", h.Kind)
-	case reason == WithheldErased:
-		b.exception(h.Index, "erased", "the body was erased")
 	}
 	return b.Entry(line, h, d, reason)
 }
