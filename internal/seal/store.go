@@ -65,12 +65,19 @@ type Store struct {
 
 	mu      sync.Mutex
 	cond    sync.Cond
-	at      map[evidence.ID]int64 // where a key's record stands
-	pending []byte                // records not yet written
+	at      map[evidence.ID]int64 // where a durable key's record stands
+	queued  map[evidence.ID]bool  // keys not yet durable
+	batch   *batch                // what the next write takes
 	size    int64
-	written uint64 // records durable since Open
-	queued  uint64 // records given since Open
 	leading bool
+	err     error // for good
+}
+
+// batch is some records that share a write and a sync.
+type batch struct {
+	ids     []evidence.ID
+	records []byte
+	done    bool
 	err     error
 }
 
@@ -114,7 +121,7 @@ func OpenStore(fsys vfs.FS, name string, kek secret.String) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{kek: wrap.aead, file: f, at: make(map[evidence.ID]int64)}
+	s := &Store{kek: wrap.aead, file: f, at: make(map[evidence.ID]int64), queued: make(map[evidence.ID]bool), batch: &batch{}}
 	s.cond.L = &s.mu
 	if err := s.load(storeHeader(raw)); err != nil {
 		_ = f.Close()
@@ -175,46 +182,64 @@ func (s *Store) New(id evidence.ID) (*Key, error) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, taken := s.at[id]; taken {
+	if _, taken := s.at[id]; taken || s.queued[id] {
 		return nil, fmt.Errorf("data key %s exists already", id)
 	}
-	s.at[id] = s.size + int64(len(s.pending))
-	s.pending = append(s.pending, record...)
-	s.queued++
-	return key, s.commit(s.queued)
+	s.queued[id] = true
+	b := s.batch
+	b.ids, b.records = append(b.ids, id), append(b.records, record...)
+	if err := s.commit(b); err != nil {
+		return nil, err
+	}
+	return key, nil
 }
 
-// commit waits until the first n records are durable, writing them if nobody
-// else does. Callers hold s.mu.
-func (s *Store) commit(n uint64) error {
-	for s.written < n && s.err == nil {
+// commit waits until a batch is durable, writing it if nobody else does.
+// Callers hold s.mu.
+func (s *Store) commit(b *batch) error {
+	for !b.done {
 		if s.leading {
 			s.cond.Wait()
 			continue
 		}
 		s.leading = true
-		batch, at, upTo := s.pending, s.size, s.queued
-		s.pending = nil
-		s.size += int64(len(batch))
-		s.mu.Unlock()
-		_, err := s.file.WriteAt(batch, at)
-		if err == nil {
-			err = s.file.Sync()
+		now := s.batch // b itself: those before it are done
+		s.batch = &batch{}
+		if now.err = s.err; now.err == nil {
+			s.mu.Unlock()
+			final, err := s.write(now.records)
+			s.mu.Lock()
+			if err != nil {
+				now.err = fmt.Errorf("key store: %w", err)
+			}
+			if final {
+				s.err = now.err
+			}
 		}
-		s.mu.Lock()
-		s.leading = false
-		if err != nil {
-			// What reached the disk is unknown: nothing more is written.
-			s.err = fmt.Errorf("key store: %w", err)
-		} else {
-			s.written = upTo
+		for i, id := range now.ids {
+			delete(s.queued, id)
+			if now.err == nil {
+				s.at[id] = s.size + int64(i)*recordSize
+			}
 		}
+		if now.err == nil {
+			s.size += int64(len(now.records))
+		}
+		now.done, s.leading = true, false
 		s.cond.Broadcast()
 	}
-	if s.written >= n {
-		return nil
+	return b.err
+}
+
+// write appends records. A write that failed, say for want of space, promised
+// nothing, and the next one takes its place. After a sync that failed nobody
+// knows what reached the disk: final is true, and nothing more is written.
+func (s *Store) write(records []byte) (final bool, err error) {
+	if _, err := s.file.WriteAt(records, s.size); err != nil {
+		return false, err
 	}
-	return s.err
+	err = s.file.Sync()
+	return err != nil, err
 }
 
 // Key unwraps a stored data key.
