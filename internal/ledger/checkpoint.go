@@ -60,7 +60,8 @@ func openCheckpoints(f vfs.File, verifier note.Verifier, origin string) (*checkp
 	}
 	// Each line is synced before the next is written, so that only the last
 	// one can be torn, in any of its parts. If a good one follows, this is no tear.
-	for line := range bytes.Lines(text) {
+	_, behind, _ := bytes.Cut(text, []byte("\n"))
+	for line := range bytes.Lines(behind) {
 		var s Stored
 		if json.Unmarshal(line, &s) == nil && s.check(origin, verifier) == nil {
 			return nil, fmt.Errorf("%s, line %d: damaged", checkpointFile, len(c.list)+1)
