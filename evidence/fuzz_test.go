@@ -128,8 +128,8 @@ func FuzzCells(f *testing.F) {
 		if strings.HasPrefix(out, `"`) != strings.HasSuffix(out, `"`) {
 			t.Errorf("%q gives %q", s, out)
 		}
-		inner := strings.TrimLeft(strings.TrimPrefix(out, `"`), " ")
-		if inner != "" && strings.IndexByte("=+-@\t", inner[0]) >= 0 {
+		inner := strings.TrimPrefix(out, `"`)
+		if head := strings.TrimLeft(inner, " \t\n"); head != "" && strings.IndexByte("=+-@", head[0]) >= 0 || strings.HasPrefix(inner, "\t") {
 			t.Errorf("%q gives the formula %q", s, out)
 		}
 		for _, r := range out {

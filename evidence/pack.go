@@ -144,10 +144,6 @@ func (p *packer) copy(src Source, name string) (digest string, err error) {
 // Facts are the files under data/ that do not follow from the entries: the
 // scope, the closing checkpoint, all checkpoints in the range, and the proofs.
 func Facts(s *Scope, closing []byte, checkpoints [][]byte, proofs *Proofs, sink Sink) error {
-	text, err := json.MarshalIndent(proofs, "", "  ")
-	if err != nil {
-		return err
-	}
 	var list []byte
 	for _, cp := range checkpoints {
 		line, err := json.Marshal(string(cp))
@@ -158,7 +154,7 @@ func Facts(s *Scope, closing []byte, checkpoints [][]byte, proofs *Proofs, sink 
 	}
 	return errors.Join(
 		sink.Append(fileScope, s.encode()), sink.Append(fileCheckpoint, closing),
-		sink.Append(fileCheckpoints, list), sink.Append(fileProofs, append(text, '\n')),
+		sink.Append(fileCheckpoints, list), sink.Append(fileProofs, encode(proofs)),
 	)
 }
 

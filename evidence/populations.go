@@ -118,7 +118,7 @@ func appendCSV(dst []byte, s string) []byte {
 	}
 	s = plainCell(s)
 	// Spreadsheets pass over leading blanks, and some over full-width forms.
-	head, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, " \u00a0\u3000"))
+	head, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, " \t\n\u00a0\u3000"))
 	formula := s != "" && (s[0] == '\t' || s[0] == '\n' || strings.ContainsRune("=+-@＝＋－＠", head))
 	if !formula && !strings.ContainsAny(s, ",;\t\"\r\n") {
 		return append(dst, s...)

@@ -63,15 +63,19 @@ type Scope struct {
 	Filter Filter    `json:"filter,omitzero"`
 }
 
-func (s *Scope) encode() []byte {
-	text, err := json.MarshalIndent(s, "", "  ")
+func (s *Scope) encode() []byte { return encode(s) }
+
+// encode gives the one form in which a scope and its proofs are written.
+func encode(v any) []byte {
+	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		panic("evidence: a scope does not marshal: " + err.Error())
 	}
 	return append(text, '\n')
 }
 
-// strict decodes one JSON value of known fields and nothing else.
+// strict decodes what encode wrote and nothing else: encoding/json alone would
+// take a name twice, and in any case.
 func strict(text []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
@@ -80,6 +84,9 @@ func strict(text []byte, into any) error {
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("something follows the JSON object")
+	}
+	if !bytes.Equal(encode(into), text) {
+		return errors.New("not in canonical form")
 	}
 	return nil
 }

@@ -152,8 +152,9 @@ func TestExporterAlters(t *testing.T) {
 		{name: "withheld as erased, forged", file: fileWithheld, edit: func([]byte) []byte { return []byte("{\"i\":6,\"reason\":\"erased\"}\n") }, failed: "completeness integrity", says: "disclosed and listed as withheld"},
 		{name: "withheld for another index", file: fileWithheld, edit: replace(`"i":15`, `"i":99`), failed: "completeness integrity", says: "entry 15: the body of this identity entry is missing"},
 		{name: "withheld for an unknown reason", file: fileWithheld, edit: replace("token-not-expired", "too-large"), failed: "container", says: "malformed line"},
-		{name: "filter narrowed", file: fileScope, edit: replace(`"size": 25`, `"size": 25, "filter": {"session": "`+ana.id.String()+`"}`), failed: "integrity", says: "the filter leaves it out"},
+		{name: "filter narrowed", file: fileScope, edit: replace(`"size": 25`, "\"size\": 25,\n  \"filter\": {\n    \"session\": \""+ana.id.String()+"\"\n  }"), failed: "integrity", says: "the filter leaves it out"},
 		{name: "unknown field in the scope", file: fileScope, edit: replace(`"size": 25`, `"size": 25, "note": 1`), failed: "container", says: "unknown field"},
+		{name: "scope in another form", file: fileScope, edit: replace(`"size"`, `"Size"`), failed: "container", says: "canonical form"},
 		{name: "something behind the scope", file: fileScope, edit: func(b []byte) []byte { return append(b, "{}"...) }, failed: "container", says: "follows"},
 		{name: "range longer than the log", file: fileScope, edit: replace(`"size": 25`, `"size": 26`), failed: "integrity", says: "the range ends at 26"},
 		{name: "table edited", file: "data/populations/P2-actions.csv", edit: replace("deny", "allow"), failed: "integrity", says: "P2-actions.csv: is not what the entries give"},
@@ -176,24 +177,21 @@ func TestExporterAlters(t *testing.T) {
 			var p Proofs
 			_ = json.Unmarshal(text, &p)
 			p.Opening = string(other.sign(t, b, 12))
-			out, _ := json.Marshal(&p)
-			return out
+			return encode(&p)
 		}, failed: "integrity", says: "opening checkpoint"},
 		{name: "consistency forged", file: fileProofs, scope: Scope{First: 12, From: storyBegin.Add(14 * time.Second)}, edit: func(text []byte) []byte {
 			var p Proofs
 			_ = json.Unmarshal(text, &p)
 			p.Consistency[0], p.Consistency[1] = p.Consistency[1], p.Consistency[0]
-			out, _ := json.Marshal(&p)
-			return out
+			return encode(&p)
 		}, failed: "integrity", says: "the log was forked"},
 		{name: "frontier forged", file: fileProofs, scope: Scope{First: 12, From: storyBegin.Add(14 * time.Second)}, edit: func(text []byte) []byte {
 			var p Proofs
 			_ = json.Unmarshal(text, &p)
 			slices.Reverse(p.Frontier)
-			out, _ := json.Marshal(&p)
-			return out
+			return encode(&p)
 		}, failed: "integrity", says: "do not give the signed root"},
-		{name: "frontier too short", file: fileProofs, scope: Scope{First: 12, From: storyBegin.Add(14 * time.Second)}, edit: func([]byte) []byte { return []byte("{}") }, failed: "integrity", says: "perfect subtrees"},
+		{name: "frontier too short", file: fileProofs, scope: Scope{First: 12, From: storyBegin.Add(14 * time.Second)}, edit: func([]byte) []byte { return encode(&Proofs{}) }, failed: "integrity", says: "perfect subtrees"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -55,7 +55,7 @@ case ${3-} in
 root)
   # 4. The root over all headers, as a stack of perfect subtrees.
   n=$(sed -n 's/.*"first": *\([0-9]*\).*/\1/p' data/scope.json)
-  tr -d ' \n' < data/log/proofs.json | sed 's/.*"frontier":\[\([^]]*\)\].*/\1/' | tr ',' '\n' | tr -d '"' | sed '/^$/d' |
+  { tr -d ' \n' < data/log/proofs.json; echo; } | sed 's/.*"frontier":\[\([^]]*\)\].*/\1/' | tr ',' '\n' | tr -d '"' | sed '/^$/d' |
     while read -r h; do printf '%s' "$h" | base64 -d | xxd -p -c 32; done > "$tmp/stack"
   set -- $(cat "$tmp/stack"); stack="$*"
   while IFS= read -r line; do
