@@ -177,6 +177,9 @@ func (c *Client) Export(ctx context.Context, in ExportRequest, progress func(don
 		if _, err := fmt.Sscanf(line, "error %q", &text); err == nil {
 			return errors.New(text)
 		}
+		if line != "package" {
+			return errCut
+		}
 		break
 	}
 	if _, err := io.Copy(w, r); err != nil {

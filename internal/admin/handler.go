@@ -80,7 +80,13 @@ func (s *Service) Handler() http.Handler {
 	})
 	m.HandleFunc("POST /v1/check", func(w http.ResponseWriter, r *http.Request) { reply(w, s.Check(r.Context()), nil) })
 	m.HandleFunc("POST /v1/export", s.export)
-	return m
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := caller(r.Context()); err != nil {
+			reply(w, nil, err)
+			return
+		}
+		m.ServeHTTP(w, r)
+	})
 }
 
 // problem is an error on the wire.
@@ -112,6 +118,9 @@ func decode(r *http.Request, into any) error {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
 		return fmt.Errorf("malformed request: %w", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("malformed request: something follows it")
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ What it asks of targets is recorded in the book like everything else. It changes
 					if !f.OK {
 						state = "FAILED"
 					}
-					fmt.Fprintf(w, "%s\t%s\t%s\n", state, f.What, f.Detail)
+					fmt.Fprintf(w, "%s\t%s\t%s\n", state, printable(f.What), printable(f.Detail))
 				}
 				if err := w.Flush(); err != nil {
 					return err

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -96,6 +97,10 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return ex.code
 	}
 	fmt.Fprintln(stderr, "gatebook:", err)
+	// These two come from cobra itself, which has no type for them.
+	if text := err.Error(); strings.HasPrefix(text, "required flag(s) ") || strings.HasPrefix(text, "unknown command ") {
+		return exitUsage
+	}
 	return exitFailed
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -191,9 +192,10 @@ func (e *env) printReport(name string, r *evidence.Report) {
 	p("identity:      %s", r.Identity)
 	p("anchoring:     %s", r.Anchoring)
 	if s := r.Summary; s != nil {
-		p("entries:       %d (%d to %d) of %s, %d bodies disclosed", s.Stats.Entries, s.Scope.First, s.Scope.Size-1, s.Scope.Origin, s.Stats.Disclosed)
+		p("entries:       %d (from %d, up to and without %d) of %s, %d bodies disclosed",
+			s.Stats.Entries, s.Scope.First, s.Scope.Size, printable(s.Scope.Origin), s.Stats.Disclosed)
 		p("sessions:      %d; requests: %d allowed, %d refused; refused log-ins: %d", s.Stats.Sessions, s.Stats.Allowed, s.Stats.Denied, s.Stats.Refused)
-		p("sync modes:    %v", s.Sync)
+		p("sync modes:    %s", printable(strings.Join(s.Sync, ", ")))
 	}
 	for _, x := range r.Problems {
 		p("PROBLEM        [%s] %s: %s", x.Aspect, printable(x.Where), printable(x.What))

@@ -36,7 +36,10 @@ principals, targets, refusals, admin, continuity and more; see docs/query.md. Th
 					if err := json.Unmarshal(raw, &line); err != nil {
 						return err
 					}
-					cells := line.Columns
+					cells := make([]string, 0, len(line.Columns)+len(line.Row))
+					for _, name := range line.Columns {
+						cells = append(cells, printable(name))
+					}
 					for _, v := range line.Row {
 						if v == nil {
 							v = ""

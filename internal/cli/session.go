@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -38,7 +39,7 @@ func (e *env) sessionList() *cobra.Command {
 			w := tabwriter.NewWriter(e.stdout, 0, 4, 2, ' ', 0)
 			fmt.Fprintln(w, "SESSION\tPRINCIPAL\tTARGET\tROLE\tSINCE\tREQUESTS\tRUNNING\tIDENTITY EXPIRES")
 			for _, s := range list {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", s.ID, s.Principal, s.Target, s.Role,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", s.ID, printable(s.Principal), s.Target, printable(s.Role),
 					s.Began.Format(time.DateTime), s.Exchanges, s.Running, s.End.Format(time.DateTime))
 			}
 			return w.Flush()
@@ -84,14 +85,15 @@ func (e *env) sessionShow(follow bool) *cobra.Command {
 func printEvent(w io.Writer, ev *admin.Event) {
 	head := fmt.Sprintf("%s %6d %-11s", ev.Time.Format("15:04:05.000"), ev.Index, ev.Kind)
 	if ev.Missing != "" {
-		fmt.Fprintln(w, head, ev.Missing)
+		fmt.Fprintln(w, head, printable(ev.Missing))
 		return
 	}
 	switch ev.Kind {
 	case evidence.KindSession:
 		var b evidence.Session
 		_ = json.Unmarshal(ev.Body, &b)
-		fmt.Fprintf(w, "%s %s|%s to %s as %s from %s\n", head, b.Principal.Issuer, b.Principal.Name, b.Target.Name, b.Role, b.Source)
+		fmt.Fprintf(w, "%s %s|%s to %s as %s from %s\n", head,
+			b.Principal.Issuer, printable(b.Principal.Name), b.Target.Name, printable(b.Role), printable(b.Source))
 	case evidence.KindIntent:
 		var b evidence.Intent
 		_ = json.Unmarshal(ev.Body, &b)
@@ -99,11 +101,11 @@ func printEvent(w io.Writer, ev *admin.Event) {
 		if b.Origin != "" {
 			who = " (the gateway's own)"
 		}
-		fmt.Fprintf(w, "%s #%d %s %s by %s%s: %s\n", head, ev.Exchange, ev.Decision, b.Op, b.Rule, who, printable(b.Text))
+		fmt.Fprintf(w, "%s #%d %s %s by %s%s: %s\n", head, ev.Exchange, ev.Decision, printable(b.Op), printable(b.Rule), who, printable(b.Text))
 	case evidence.KindOutcome:
 		var b evidence.Outcome
 		_ = json.Unmarshal(ev.Body, &b)
-		fmt.Fprintf(w, "%s #%d %s %s%s %s, %d rows, %d bytes, %.1f ms\n", head, ev.Exchange, b.Status, b.Tag, b.Code,
+		fmt.Fprintf(w, "%s #%d %s %s%s %s, %d rows, %d bytes, %.1f ms\n", head, ev.Exchange, printable(b.Status), printable(b.Tag), printable(b.Code),
 			printable(b.Message), b.Rows, b.Bytes, float64(b.TotalUS)/1000)
 	case evidence.KindRequest, evidence.KindAnswer:
 		fmt.Fprintf(w, "%s #%d %d bytes\n", head, ev.Exchange, ev.Bytes)
@@ -123,7 +125,7 @@ func printable(s string) string {
 		switch {
 		case r == '\n' || r == '\t':
 			b.WriteByte(' ')
-		case r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069:
+		case r < 0x20 || r >= 0x7f && r < 0xa0 || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp):
 			fmt.Fprintf(&b, "\\u%04x", r)
 		default:
 			b.WriteRune(r)
