@@ -143,7 +143,7 @@ func TestCutStreams(t *testing.T) {
 // replaced, and callers are named by the kernel.
 func TestSocket(t *testing.T) {
 	s := newService(t)
-	dir, err := os.MkdirTemp("", "gb") // a short path: sockets' names are limited
+	dir, err := os.MkdirTemp("", "gb") //nolint:usetesting // a short path: the names of sockets are limited
 	if err != nil {
 		t.Fatal(err)
 	}
