@@ -104,6 +104,14 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 
 // decide returns the refusal, or nil. Whatever prevents a decision refuses.
 func (s *Session) decide(a *access.Action) *access.DenyError {
+	if a.Origin != "" {
+		// The gateway's own statements also end what an ended session runs;
+		// they need nothing but a book.
+		if err := s.gate.rec.Err(); err != nil {
+			return errClosed(err)
+		}
+		return nil
+	}
 	if err := s.gate.Err(); err != nil {
 		var deny *access.DenyError
 		if errors.As(err, &deny) {
@@ -117,13 +125,11 @@ func (s *Session) decide(a *access.Action) *access.DenyError {
 	s.mu.Lock()
 	expired := s.expired || (!s.principal.SessionEnd.IsZero() && !time.Now().Before(s.principal.SessionEnd))
 	s.mu.Unlock()
-	if a.Origin == "" {
-		if expired {
-			return errExpired()
-		}
-		if deny := s.budget.check(s.gate.snap.Load()); deny != nil {
-			return deny
-		}
+	if expired {
+		return errExpired()
+	}
+	if deny := s.budget.check(s.gate.snap.Load()); deny != nil {
+		return deny
 	}
 	return a.Refuse
 }

@@ -1,6 +1,7 @@
 package enforce
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,8 +47,9 @@ type Session struct {
 	began   time.Time
 	ctx     context.Context // the session's lifetime; its cause says why it ended
 	cancel  context.CancelCauseFunc
-	giveUp  []func() // places to give back
-	budget  *budget  // of the principal, shared by its sessions
+	giveUp  []func()               // places to give back
+	budget  *budget                // of the principal, shared by its sessions
+	token   atomic.Pointer[string] // the signature part of the token in force
 
 	active atomic.Int64 // unix nanoseconds of the last begin or end of an exchange
 
@@ -118,6 +121,7 @@ func (g *Gate) open(ctx context.Context, o *Opening) (*Session, error) {
 		gate: g, snap: snap, target: t, role: role, roleKey: o.Role, source: o.Source,
 		began: time.Now(), principal: &v.Principal, open: make(map[uint64]*Exchange), budget: g.budgets.of(v.Principal.ID()),
 	}
+	s.keepToken(v.Token)
 	if deny := s.budget.check(snap); deny != nil {
 		return refuse(deny)
 	}
@@ -236,6 +240,23 @@ func (s *Session) record(ctx context.Context, v *Verified, o *Opening) error {
 	return err
 }
 
+// HoldsToken reports whether bytes of a request hold the session's own token,
+// which belongs neither into the record nor to the target. It does not block.
+func (s *Session) HoldsToken(b []byte) bool {
+	sig := s.token.Load()
+	return sig != nil && bytes.Contains(b, []byte(*sig))
+}
+
+// keepToken remembers what HoldsToken looks for: the signature alone, which no
+// other text has by chance.
+func (s *Session) keepToken(t secret.String) {
+	text := t.Reveal()
+	if i := strings.LastIndexByte(text, '.'); i >= 0 && len(text)-i > 16 {
+		sig := strings.Clone(text[i+1:])
+		s.token.Store(&sig)
+	}
+}
+
 func tokenDigest(t secret.String) string {
 	d := sha256.Sum256([]byte(t.Reveal()))
 	return hex.EncodeToString(d[:])
@@ -321,6 +342,12 @@ func (s *Session) expire() {
 		s.cancel(errExpired())
 		return
 	}
+	if len(s.open) > 1 {
+		// What is queued at the target behind the running exchange would begin
+		// there after the expiry: the engine ends it all.
+		s.cancel(errExpired())
+		return
+	}
 	s.expiry = time.AfterFunc(s.snap.ExpiryDrain, func() {
 		s.mu.Lock()
 		over := s.expired
@@ -393,6 +420,7 @@ func (s *Session) Renew(ctx context.Context, token secret.String) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.principal = &v.Principal
+	s.keepToken(token)
 	if !s.closed {
 		s.armExpiry()
 	}

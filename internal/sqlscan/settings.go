@@ -71,6 +71,12 @@ func Settings(text string, names []string) []Setting {
 	if !mentioned {
 		return nil
 	}
+	return SettingsAnyhow(text, names)
+}
+
+// SettingsAnyhow is Settings for callers that parse in any case: a name can be
+// written so that the text does not contain it (quoted parts, comments, escapes).
+func SettingsAnyhow(text string, names []string) []Setting {
 	tree := parse(text)
 	if tree == nil {
 		return nil

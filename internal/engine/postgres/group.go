@@ -175,8 +175,8 @@ func (q *requests) bind(ctx context.Context, frame, body []byte) error {
 	if g.a.Refuse == nil {
 		g.a.Text = st.text
 	}
-	if g.a.Refuse == nil && carriesToken(body) {
-		g.params = []byte(`"params":"[withheld: they name gatebook.token]"`)
+	if g.a.Refuse == nil && (carriesToken(body) || q.r.s.HoldsToken(body)) {
+		g.params = []byte(`"params":"[withheld: they hold a token or name gatebook.token]"`)
 		g.a.Refuse = errTokenForm()
 	}
 	g.uncertain = stName != "" && st.doubt < q.doubt

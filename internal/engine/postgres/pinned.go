@@ -100,9 +100,22 @@ var pinnedNames = []string{"client_encoding", "standard_conforming_strings"}
 // setToken is the one form in which a session is prolonged in band.
 var setToken = regexp.MustCompile(`(?is)^\s*SET\s+(?:SESSION\s+)?gatebook\.token\s*(?:=|\s+TO\s)\s*'([A-Za-z0-9._~+/=-]+)'\s*;?\s*$`)
 
-// namesToken reports whether a text could carry a token to the target.
+// namesToken reports whether a text could carry a token to the target under
+// the name that is the gateway's own, however that is spelled: quoted, with blanks or
+// comments, escaped, or computed. Texts without a token-like word are not parsed.
 func namesToken(text string) bool {
-	return strings.Contains(strings.ToLower(text), "gatebook.token")
+	if strings.Contains(strings.ToLower(text), "gatebook.token") {
+		return true
+	}
+	if !strings.Contains(text, "eyJ") { // how the header of every JWT begins
+		return false
+	}
+	for _, s := range sqlscan.SettingsAnyhow(text, []string{"gatebook.token"}) {
+		if s.DynamicName || s.Name == "gatebook.token" {
+			return true
+		}
+	}
+	return false
 }
 
 // carriesToken is namesToken for parameters.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -205,7 +206,7 @@ func (r *relay) leave(sctx context.Context, reqErr error) {
 		// The target may have said why before it stopped reading.
 		_ = r.up.conn.SetReadDeadline(time.Now().Add(time.Second))
 		r.drain(context.WithoutCancel(r.ctx), time.Second)
-	case ended(sctx, access.CodeExpired):
+	case ended(sctx, access.CodeExpired) && !r.pipelined():
 		// The exchanges are over; a Sync may be on its way, with the commit.
 		r.drain(context.WithoutCancel(r.ctx), time.Second)
 	}
@@ -214,7 +215,9 @@ func (r *relay) leave(sctx context.Context, reqErr error) {
 	r.mu.Unlock()
 	if running {
 		ctx, stop := context.WithTimeout(context.WithoutCancel(r.ctx), 5*time.Second)
-		_ = r.cancelUpstream(ctx)
+		if !ended(sctx, "") || !r.pipelined() || r.terminate(ctx) != nil {
+			_ = r.cancelUpstream(ctx)
+		}
 		stop()
 		// The cancelled statement's error closes its exchange.
 		_ = r.up.conn.SetReadDeadline(time.Now().Add(cancelGrace))
@@ -235,10 +238,46 @@ func agentLeft(err error) bool {
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-// ended reports whether the session was ended with this code.
+// ended reports whether the gateway ended the session, with this code, or with
+// any if code is "".
 func ended(sctx context.Context, code access.Code) bool {
 	var deny *access.DenyError
-	return sctx.Err() != nil && errors.As(context.Cause(sctx), &deny) && deny.Code == code
+	return sctx.Err() != nil && errors.As(context.Cause(sctx), &deny) && (code == "" || deny.Code == code)
+}
+
+// pipelined reports whether requests wait at the target behind the one that
+// runs: a cancel would only let the next one begin.
+func (r *relay) pipelined() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 0
+	for _, it := range r.queue.all() {
+		if it.kind == itemExecute || it.kind == itemQuery || it.kind == itemCall {
+			n++
+		}
+	}
+	return n > 1
+}
+
+// terminate ends the session's backend at the target with everything that is
+// queued there, over a connection of the gateway's own with the same credential.
+func (r *relay) terminate(ctx context.Context) error {
+	params := make(map[string]string, len(pinned)+1)
+	for k, v := range pinned {
+		params[k] = v
+	}
+	params["application_name"] = r.prefixed("end")
+	u, err := login(ctx, r.s, r.a.database, params, r.d.limits.Value)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = u.conn.Close() }()
+	_ = u.conn.SetDeadline(time.Now().Add(3 * time.Second))
+	if _, err = u.own(ctx, r.s, fmt.Sprintf("SELECT pg_catalog.pg_terminate_backend(%d)", int32(r.up.pid))); err != nil {
+		return err
+	}
+	_, _ = u.conn.Write([]byte{'X', 0, 0, 0, 4})
+	return nil
 }
 
 // drain waits until nothing is under way, at most d.

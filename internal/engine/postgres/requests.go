@@ -373,6 +373,11 @@ func (q *requests) judge(ctx context.Context, a *access.Action) (replaced string
 	if namesToken(a.Text) {
 		return q.renew(ctx, a)
 	}
+	if q.r.s.HoldsToken([]byte(a.Text)) {
+		a.Text = "[withheld: it holds the session's token]"
+		a.Refuse = errTokenForm()
+		return "", false
+	}
 	a.Refuse = refuseText(a.Text)
 	return "", false
 }
@@ -417,7 +422,7 @@ func (q *requests) call(ctx context.Context, frame, body []byte) error {
 		return err
 	}
 	a := &access.Action{Op: "call", Detail: detail}
-	if carriesToken(body) {
+	if carriesToken(body) || q.r.s.HoldsToken(body) {
 		a.Detail, a.Refuse = nil, errTokenForm()
 	}
 	return q.begin(ctx, a, frame, []item{{kind: itemCall}})
