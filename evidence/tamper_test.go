@@ -3,6 +3,9 @@ package evidence
 import (
 	"archive/zip"
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"io/fs"
 	"regexp"
@@ -526,5 +529,39 @@ func TestRootAlters(t *testing.T) {
 	pkg := w.pack(t, w.data(t, slices.Concat(w.story(t)[:3], forgedSession(ana), w.story(t)[12:]), Scope{}, nil, 0))
 	if r := w.verify(t, pkg, w.trust+"issuer https://issuer.test "+w.pin+"\n", nil); failed(r) != "identity" {
 		t.Errorf("a session under another issuer key: %s", said(r))
+	}
+}
+
+// TestForgedScript: the signer of a package can put any script into it for the
+// auditor to run; the verifier says that it is not its own.
+func TestForgedScript(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	list := unzip(t, w.pack(t, w.data(t, w.story(t), Scope{}, nil, 0)))
+	forged := []byte("#!/bin/sh\necho ok\n")
+	var tags []byte
+	for i := range list {
+		switch list[i].name {
+		case fileVerifySH:
+			list[i].text = forged
+		case fileTagManifest:
+			list[i].text = bytes.Replace(list[i].text, []byte(sum(verifySH)), []byte(sum(forged)), 1)
+			tags = list[i].text
+		}
+	}
+	digest := sha256.Sum256(tags)
+	sig, err := ecdsa.SignASN1(rand.Reader, w.keys.ECDSA, digest[:])
+	fatal(t, err)
+	for i := range list {
+		switch list[i].name {
+		case "signatures/" + fileTagManifest + ".ecdsa":
+			list[i].text = sig
+		case "signatures/" + fileTagManifest + ".sshsig":
+			list[i].text = SignSSH(w.keys.SSH, tags)
+		}
+	}
+	r := w.verify(t, rezip(t, list), w.trust, nil)
+	if r.Failed() || !strings.Contains(codes(r), "means-differ") || r.ExitCode() != 2 {
+		t.Errorf("exit %d:\n%s", r.ExitCode(), said(r))
 	}
 }

@@ -128,6 +128,9 @@ func (v *verifier) run() error {
 	if err != nil {
 		return err
 	}
+	if err := v.means(); err != nil {
+		return err
+	}
 	if err := v.facts(); err != nil {
 		return err
 	}
@@ -143,6 +146,21 @@ func (v *verifier) run() error {
 		return err
 	}
 	return v.entries(start, manifest)
+}
+
+// means compares the means to verify that are in the package with this
+// program's own: whoever packs can put anything there, and people run it.
+func (v *verifier) means() error {
+	for name, own := range map[string][]byte{fileVerifyMD: verifyMD, fileVerifySH: verifySH} {
+		text, err := v.c.read(name)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(text, own) {
+			v.exception("means-differ", "%s is not the one of this program: made by another version, or by somebody who wants you to run it", name)
+		}
+	}
+	return nil
 }
 
 // signatures checks who signed the manifests.
