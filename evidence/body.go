@@ -78,8 +78,8 @@ type Config struct {
 // Key is the body of a key entry: the public keys in force.
 type Key struct {
 	Log     string `json:"log"`     // signed-note verifier key of checkpoints
-	Package string `json:"package"` // PEM public key (ECDSA P-256) of packages
-	SSH     string `json:"ssh"`     // the same key in authorized_keys form
+	Package string `json:"package"` // public key (ECDSA P-256) of packages, DER in base64
+	SSH     string `json:"ssh"`     // Ed25519 public key of packages, in authorized_keys form
 }
 
 // Admin is the body of an admin entry.

@@ -2,6 +2,7 @@ package enforce
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatebook/gatebook/internal/access"
@@ -17,12 +18,13 @@ type budgets struct {
 	use map[string]*budget
 }
 
-// budget is one principal's use in the current window.
+// budget is one principal's use in the current window. It takes no lock: its
+// sessions share it on every exchange. A count that comes in while the window
+// turns may fall into either.
 type budget struct {
-	mu        sync.Mutex
-	since     time.Time
-	exchanges uint64
-	bytes     uint64
+	since     atomic.Int64 // Unix time in nanoseconds
+	exchanges atomic.Uint64
+	bytes     atomic.Uint64
 }
 
 // of returns a principal's budget, which lives as long as the gate.
@@ -34,7 +36,8 @@ func (b *budgets) of(id string) *budget {
 	}
 	u := b.use[id]
 	if u == nil {
-		u = &budget{since: time.Now()}
+		u = &budget{}
+		u.since.Store(time.Now().UnixNano())
 		b.use[id] = u
 	}
 	return u
@@ -42,13 +45,13 @@ func (b *budgets) of(id string) *budget {
 
 // add counts an exchange, or further bytes of one.
 func (u *budget) add(exchanges, bytes int) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if now := time.Now(); now.Sub(u.since) >= budgetWindow {
-		u.since, u.exchanges, u.bytes = now, 0, 0
+	now, since := time.Now().UnixNano(), u.since.Load()
+	if now-since >= int64(budgetWindow) && u.since.CompareAndSwap(since, now) {
+		u.exchanges.Store(0)
+		u.bytes.Store(0)
 	}
-	u.exchanges += uint64(exchanges)
-	u.bytes += uint64(bytes)
+	u.exchanges.Add(uint64(exchanges))
+	u.bytes.Add(uint64(bytes))
 }
 
 // check returns the refusal of a principal that has used up what it may in
@@ -57,9 +60,7 @@ func (u *budget) check(s *Snapshot) *access.DenyError {
 	if s.PrincipalExchanges == 0 && s.PrincipalBytes == 0 {
 		return nil
 	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if time.Since(u.since) >= budgetWindow {
+	if time.Now().UnixNano()-u.since.Load() >= int64(budgetWindow) {
 		return nil
 	}
 	deny := &access.DenyError{
@@ -67,9 +68,9 @@ func (u *budget) check(s *Snapshot) *access.DenyError {
 		Hint: "Wait for the next hour, or ask the operator for a larger budget.",
 	}
 	switch {
-	case s.PrincipalExchanges > 0 && u.exchanges >= uint64(s.PrincipalExchanges):
+	case s.PrincipalExchanges > 0 && u.exchanges.Load() >= uint64(s.PrincipalExchanges):
 		deny.Rule = "limits.principal_exchanges"
-	case s.PrincipalBytes > 0 && u.bytes >= uint64(s.PrincipalBytes):
+	case s.PrincipalBytes > 0 && u.bytes.Load() >= uint64(s.PrincipalBytes):
 		deny.Rule = "limits.principal_bytes"
 	default:
 		return nil

@@ -49,7 +49,7 @@ type Session struct {
 	cancel  context.CancelCauseFunc
 	giveUp  []func()               // places to give back
 	budget  *budget                // of the principal, shared by its sessions
-	token   atomic.Pointer[string] // the signature part of the token in force
+	token   atomic.Pointer[[]byte] // the signature part of the token in force
 
 	active atomic.Int64 // unix nanoseconds of the last begin or end of an exchange
 
@@ -244,7 +244,7 @@ func (s *Session) record(ctx context.Context, v *Verified, o *Opening) error {
 // which belongs neither into the record nor to the target. It does not block.
 func (s *Session) HoldsToken(b []byte) bool {
 	sig := s.token.Load()
-	return sig != nil && bytes.Contains(b, []byte(*sig))
+	return sig != nil && bytes.Contains(b, *sig)
 }
 
 // keepToken remembers what HoldsToken looks for: the signature alone, which no
@@ -252,7 +252,7 @@ func (s *Session) HoldsToken(b []byte) bool {
 func (s *Session) keepToken(t secret.String) {
 	text := t.Reveal()
 	if i := strings.LastIndexByte(text, '.'); i >= 0 && len(text)-i > 16 {
-		sig := strings.Clone(text[i+1:])
+		sig := []byte(text[i+1:])
 		s.token.Store(&sig)
 	}
 }

@@ -83,7 +83,7 @@ func (q *requests) parse(ctx context.Context, frame, body []byte) error {
 	g := q.open()
 	g.a.Text = text
 	raw := frame
-	if replaced, ok := q.judge(ctx, &g.a); ok {
+	if replaced, ok := q.judge(ctx, &g.a, body); ok {
 		raw = pgwire.AppendParse(nil, name, replaced)
 	}
 	name = g.named(name)

@@ -16,9 +16,6 @@ func (d *Driver) Probe(ctx context.Context, s *enforce.Session) (*engine.Probe, 
 	ctx, stop := context.WithTimeout(ctx, d.limits.Startup)
 	defer stop()
 	params := map[string]string{"application_name": "gatebook check"}
-	for k, v := range pinned {
-		params[k] = v
-	}
 	u, err := login(ctx, s, "", params, d.limits.Value)
 	if err != nil {
 		return nil, err

@@ -80,11 +80,8 @@ func (r *relay) serve(ctx context.Context) error {
 func (r *relay) connect() error {
 	ctx, stop := context.WithTimeout(r.s.Context(), r.d.limits.Startup)
 	defer stop()
-	params := make(map[string]string, len(r.a.params)+3)
+	params := make(map[string]string, len(r.a.params)+1)
 	for k, v := range r.a.params {
-		params[k] = v
-	}
-	for k, v := range pinned {
 		params[k] = v
 	}
 	r.name = params["application_name"]
@@ -262,11 +259,7 @@ func (r *relay) pipelined() bool {
 // terminate ends the session's backend at the target with everything that is
 // queued there, over a connection of the gateway's own with the same credential.
 func (r *relay) terminate(ctx context.Context) error {
-	params := make(map[string]string, len(pinned)+1)
-	for k, v := range pinned {
-		params[k] = v
-	}
-	params["application_name"] = r.prefixed("end")
+	params := map[string]string{"application_name": r.prefixed("end")}
 	u, err := login(ctx, r.s, r.a.database, params, r.d.limits.Value)
 	if err != nil {
 		return err

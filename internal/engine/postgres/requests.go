@@ -348,7 +348,7 @@ func (q *requests) query(ctx context.Context, frame, body []byte) error {
 	}
 	a := &access.Action{Op: "query", Text: text}
 	raw := frame
-	if replaced, ok := q.judge(ctx, a); ok {
+	if replaced, ok := q.judge(ctx, a, body); ok {
 		raw = pgwire.AppendQuery(nil, replaced)
 	}
 	if doubtful(text) {
@@ -361,10 +361,10 @@ func (q *requests) query(ctx context.Context, frame, body []byte) error {
 	}})
 }
 
-// judge looks at a statement's text: it sets a.Refuse where the text cannot
+// judge looks at a statement's text, which stands in the frame's body: it sets a.Refuse where the text cannot
 // pass, and handles the statement that prolongs the session, for which it returns the
 // text to forward instead.
-func (q *requests) judge(ctx context.Context, a *access.Action) (replaced string, ok bool) {
+func (q *requests) judge(ctx context.Context, a *access.Action, body []byte) (replaced string, ok bool) {
 	if !utf8.ValidString(a.Text) {
 		a.Text = ""
 		a.Refuse = access.Deny(access.CodeProtocol, "the statement is not valid UTF-8")
@@ -373,7 +373,7 @@ func (q *requests) judge(ctx context.Context, a *access.Action) (replaced string
 	if namesToken(a.Text) {
 		return q.renew(ctx, a)
 	}
-	if q.r.s.HoldsToken([]byte(a.Text)) {
+	if q.r.s.HoldsToken(body) {
 		a.Text = "[withheld: it holds the session's token]"
 		a.Refuse = errTokenForm()
 		return "", false

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -48,7 +49,8 @@ func (u *upstream) param(name string) string {
 }
 
 // login dials the session's target and logs in with its credential. database
-// "" means the target's configured one, else the protocol's default.
+// "" means the target's configured one, else the protocol's default. The pinned
+// settings are added to params, which must not be nil.
 func login(ctx context.Context, s *enforce.Session, database string, params map[string]string, limit int) (*upstream, error) {
 	if database == "" {
 		database = s.Target().Database
@@ -91,12 +93,9 @@ func (u *upstream) open(ctx context.Context, up *enforce.Upstream, database stri
 	if database != "" {
 		words = append(words, "database", database)
 	}
-	keys := make([]string, 0, len(params))
-	for k := range params {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	for _, k := range keys {
+	params = maps.Clone(params)
+	maps.Copy(params, pinned)
+	for _, k := range slices.Sorted(maps.Keys(params)) {
 		words = append(words, k, params[k])
 	}
 	if _, err := u.conn.Write(pgwire.AppendStartup(nil, 0, words...)); err != nil {
