@@ -48,9 +48,9 @@ func TestUntouched(t *testing.T) {
 	}
 }
 
-// TestFlippedBits changes one bit in each class of files, as somebody without
+// TestEV01FlippedBits changes one bit in each class of files, as somebody without
 // keys, and as the exporter, who makes manifests and signatures anew.
-func TestFlippedBits(t *testing.T) {
+func TestEV01FlippedBits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	pkg := w.pack(t, w.data(t, w.story(t), Scope{}, nil, 0))
@@ -125,25 +125,25 @@ func TestExporterAlters(t *testing.T) {
 		failed string // aspects
 		says   string
 	}{
-		{name: "header dropped", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte { return slices.Delete(l, 6, 7) }), failed: "completeness integrity", says: "entry 7"},
-		{name: "header added", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte {
+		{name: "EV-01 header dropped", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte { return slices.Delete(l, 6, 7) }), failed: "completeness integrity", says: "entry 7"},
+		{name: "EV-01 header added", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte {
 			h, _ := ParseHeader(bytes.TrimSpace(l[12]))
 			h.Index = 25
 			return append(l, append(AppendHeader(nil, &h), '\n'))
 		}), failed: "completeness integrity", says: "ends at entry 26, the checkpoint at 25"},
-		{name: "header doubled", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte { return slices.Insert(l, 6, l[5]) }), failed: "completeness integrity", says: "index 5 where 6 is due"},
-		{name: "headers reordered", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte { l[22], l[23] = l[23], l[22]; return l }), failed: "completeness integrity", says: "index 23 where 22 is due"},
-		{name: "headers renumbered", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte {
+		{name: "EV-01 header doubled", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte { return slices.Insert(l, 6, l[5]) }), failed: "completeness integrity", says: "index 5 where 6 is due"},
+		{name: "EV-01 headers reordered", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte { l[22], l[23] = l[23], l[22]; return l }), failed: "completeness integrity", says: "index 23 where 22 is due"},
+		{name: "EV-01 headers renumbered", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte {
 			l[22], l[23] = bytes.Replace(l[23], []byte(`"i":23`), []byte(`"i":22`), 1), bytes.Replace(l[22], []byte(`"i":22`), []byte(`"i":23`), 1)
 			return l
 		}), failed: "integrity", says: "do not give the signed root"},
 		{name: "header not canonical", file: fileHeaders, edit: replace(`"v":1,`, `"v": 1,`), failed: "completeness integrity", says: "not in canonical form"},
 		{name: "header of a later version", file: fileHeaders, edit: replace(`"v":1,`, `"v":2,`), failed: "completeness integrity", says: "version 2"},
-		{name: "tail cut", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte { return l[:24] }), failed: "completeness integrity", says: "ends at entry 24, the checkpoint at 25"},
-		{name: "tail cut at a checkpoint", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte { return l[:16] }), failed: "completeness integrity", says: "beyond the headers"},
+		{name: "EV-02 tail cut", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte { return l[:24] }), failed: "completeness integrity", says: "ends at entry 24, the checkpoint at 25"},
+		{name: "EV-02 tail cut at a checkpoint", file: fileHeaders, edit: lineEdit(func(l [][]byte) [][]byte { return l[:16] }), failed: "completeness integrity", says: "beyond the headers"},
 		{name: "last line not finished", file: fileHeaders, edit: func(b []byte) []byte { return b[:len(b)-1] }, failed: "container", says: "not finished"},
-		{name: "body dropped", file: fileBodies, edit: lineEdit(func(l [][]byte) [][]byte { return slices.Delete(l, 6, 7) }), failed: "completeness integrity", says: "entry 6: the body of this intent entry is missing"},
-		{name: "bodies swapped", file: fileBodies, edit: lineEdit(func(l [][]byte) [][]byte {
+		{name: "EV-01 body dropped", file: fileBodies, edit: lineEdit(func(l [][]byte) [][]byte { return slices.Delete(l, 6, 7) }), failed: "completeness integrity", says: "entry 6: the body of this intent entry is missing"},
+		{name: "EV-01 bodies swapped", file: fileBodies, edit: lineEdit(func(l [][]byte) [][]byte {
 			x, y := bytes.SplitN(l[6], []byte(","), 2), bytes.SplitN(l[9], []byte(","), 2)
 			l[6], l[9] = bytes.Join([][]byte{x[0], y[1]}, []byte(",")), bytes.Join([][]byte{y[0], x[1]}, []byte(","))
 			return l
@@ -156,22 +156,22 @@ func TestExporterAlters(t *testing.T) {
 		{name: "withheld for another index", file: fileWithheld, edit: replace(`"i":15`, `"i":99`), failed: "completeness integrity", says: "entry 15: the body of this identity entry is missing"},
 		{name: "withheld for an unknown reason", file: fileWithheld, edit: replace("token-not-expired", "too-large"), failed: "container", says: "malformed line"},
 		{name: "filter narrowed", file: fileScope, edit: replace(`"size": 25`, "\"size\": 25,\n  \"filter\": {\n    \"session\": \""+ana.id.String()+"\"\n  }"), failed: "integrity", says: "the filter leaves it out"},
-		{name: "unknown field in the scope", file: fileScope, edit: replace(`"size": 25`, `"size": 25, "note": 1`), failed: "container", says: "unknown field"},
+		{name: "EV-15 unknown field in the scope", file: fileScope, edit: replace(`"size": 25`, `"size": 25, "note": 1`), failed: "container", says: "unknown field"},
 		{name: "scope in another form", file: fileScope, edit: replace(`"size"`, `"Size"`), failed: "container", says: "canonical form"},
 		{name: "something behind the scope", file: fileScope, edit: func(b []byte) []byte { return append(b, "{}"...) }, failed: "container", says: "follows"},
 		{name: "range longer than the log", file: fileScope, edit: replace(`"size": 25`, `"size": 26`), failed: "integrity", says: "the range ends at 26"},
-		{name: "table edited", file: "data/populations/P2-actions.csv", edit: replace("deny", "allow"), failed: "integrity", says: "P2-actions.csv: is not what the entries give"},
+		{name: "EV-19 table edited", file: "data/populations/P2-actions.csv", edit: replace("deny", "allow"), failed: "integrity", says: "P2-actions.csv: is not what the entries give"},
 		{name: "page edited", file: fileReadme, edit: replace("<h2>", "<h3>"), failed: "integrity", says: "README.html: is not what"},
 		{name: "summary edited", file: fileSummary, edit: replace(`"denied": 2`, `"denied": 0`), failed: "integrity", says: "summary.json: is not what"},
 		{name: "rows edited", file: "data/sessions/" + ana.id.String() + "/rows.jsonl", edit: replace(`"42"`, `"43"`), failed: "integrity", says: "rows.jsonl: is not what"},
 		{name: "token edited", file: "data/identities/" + ana.id.String() + "-5.json", edit: replace("agents", "admins"), failed: "integrity", says: "is not what the entries give"},
-		{name: "table added", file: "data/populations/P4-approvals.csv", edit: func([]byte) []byte { return []byte("all,fine\r\n") }, failed: "integrity", says: "does not follow"},
-		{name: "table left out", file: "data/populations/P2-actions.csv", edit: nil, failed: "completeness", says: "P2-actions.csv: is missing"},
+		{name: "EV-19 table added", file: "data/populations/P4-approvals.csv", edit: func([]byte) []byte { return []byte("all,fine\r\n") }, failed: "integrity", says: "does not follow"},
+		{name: "EV-19 table left out", file: "data/populations/P2-actions.csv", edit: nil, failed: "completeness", says: "P2-actions.csv: is missing"},
 		{name: "checkpoint of another origin", file: fileCheckpoint, edit: func([]byte) []byte {
 			cp, _ := SignCheckpoint(Checkpoint{Origin: "other.test", Size: 25}, w.log)
 			return cp
 		}, failed: "integrity", says: "origin"},
-		{name: "checkpoint by another key", file: fileCheckpoint, edit: func([]byte) []byte { return other.sign(t, b, 25) }, failed: "integrity", says: "checkpoint not accepted"},
+		{name: "EV-06 checkpoint by another key", file: fileCheckpoint, edit: func([]byte) []byte { return other.sign(t, b, 25) }, failed: "integrity", says: "checkpoint not accepted"},
 		{name: "checkpoint of another size", file: fileCheckpoint, edit: func([]byte) []byte { return w.sign(t, b, 24) }, failed: "completeness integrity", says: "it is of 24 entries, the range ends at 25"},
 		{name: "checkpoint with an extension", file: fileCheckpoint, edit: replace("\n\n", "\nmore\n\n"), failed: "integrity", says: "not accepted"},
 		{name: "checkpoints out of order", file: fileCheckpoints, edit: lineEdit(func(l [][]byte) [][]byte { l[0], l[1] = l[1], l[0]; return l }), failed: "integrity", says: "out of place"},
@@ -182,7 +182,7 @@ func TestExporterAlters(t *testing.T) {
 			p.Opening = string(other.sign(t, b, 12))
 			return encode(&p)
 		}, failed: "integrity", says: "opening checkpoint"},
-		{name: "consistency forged", file: fileProofs, scope: Scope{First: 12, From: storyBegin.Add(14 * time.Second)}, edit: func(text []byte) []byte {
+		{name: "EV-04 consistency forged", file: fileProofs, scope: Scope{First: 12, From: storyBegin.Add(14 * time.Second)}, edit: func(text []byte) []byte {
 			var p Proofs
 			_ = json.Unmarshal(text, &p)
 			p.Consistency[0], p.Consistency[1] = p.Consistency[1], p.Consistency[0]
@@ -241,8 +241,8 @@ func TestExporterNarrows(t *testing.T) {
 	}
 }
 
-// TestContainers: files that are no package, or more than one.
-func TestContainers(t *testing.T) {
+// TestEV15Containers: files that are no package, or more than one.
+func TestEV15Containers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	pkg := w.pack(t, w.data(t, w.story(t), Scope{}, nil, 0))
@@ -303,8 +303,8 @@ func TestContainers(t *testing.T) {
 	}
 }
 
-// TestBombs: what unpacks to a mountain is refused before it is unpacked.
-func TestBombs(t *testing.T) {
+// TestEV15Bombs: what unpacks to a mountain is refused before it is unpacked.
+func TestEV15Bombs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	pkg := w.pack(t, w.data(t, w.story(t), Scope{}, nil, 0))
@@ -345,8 +345,8 @@ func TestBombs(t *testing.T) {
 	check(Limits{}, tr, "entry 22")
 }
 
-// TestKeys: who is not in the trust file is not believed.
-func TestKeys(t *testing.T) {
+// TestEV06Keys: who is not in the trust file is not believed.
+func TestEV06Keys(t *testing.T) {
 	t.Parallel()
 	w, other := newWorld(t), newWorld(t)
 	pkg := w.pack(t, w.data(t, w.story(t), Scope{}, nil, 0))
@@ -375,8 +375,8 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// TestBookmarks compares packages with checkpoints that somebody kept.
-func TestBookmarks(t *testing.T) {
+// TestEV02And04Bookmarks compares packages with checkpoints that somebody kept.
+func TestEV02And04Bookmarks(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	recs := w.story(t)
@@ -414,11 +414,11 @@ func TestBookmarks(t *testing.T) {
 	}
 }
 
-// TestRootAlters: somebody with every key of the gateway writes another book
+// TestEV03RootAlters: somebody with every key of the gateway writes another book
 // and signs all of it anew. Rows with no failed aspect and no exception are what
 // nobody can notice from the package alone; bookmark says whether a checkpoint
 // of 24 entries, kept from before, gives it away.
-func TestRootAlters(t *testing.T) {
+func TestEV03RootAlters(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	mallory := newWorld(t)
@@ -458,10 +458,10 @@ func TestRootAlters(t *testing.T) {
 		codes    string
 		bookmark bool // the kept checkpoint notices
 	}{
-		{"intent without outcome", drop(8, 9), "completeness", "", true},
+		{"EV-19 intent without outcome", drop(8, 9), "completeness", "", true},
 		{"two outcomes", again(8), "completeness", "", true},
 		{"outcome before intent", swap(9, 10), "completeness", "", true},
-		{"exchange numbers with a gap", drop(6, 9), "completeness", "", true},
+		{"EV-19 exchange numbers with a gap", drop(6, 9), "completeness", "", true},
 		{"session entry missing", drop(4, 5), "integrity", "", true},
 		{"session begins twice", again(4), "integrity", "", true},
 		{"session end counts wrongly", body(11, `"exchanges":2`, `"exchanges":3`), "completeness", "", true},
@@ -493,9 +493,9 @@ func TestRootAlters(t *testing.T) {
 			return l
 		}, "identity integrity", "", true},
 		{"time backwards", func(l []entryRec) []entryRec { l[12].at = 5 * time.Second; return l }, "integrity", "", true},
-		{"silent hour", func(l []entryRec) []entryRec { l[12].at = time.Hour; return l }, "completeness", "gap", true},
-		{"start without a stop", func(l []entryRec) []entryRec { return slices.Insert(l, 22, boot) }, "", "crash", true},
-		{"indices with a gap", func(l []entryRec) []entryRec { l[23].index = 24; return l }, "completeness", "", true},
+		{"EV-19 silent hour", func(l []entryRec) []entryRec { l[12].at = time.Hour; return l }, "completeness", "gap", true},
+		{"EV-13 start without a stop", func(l []entryRec) []entryRec { return slices.Insert(l, 22, boot) }, "", "crash", true},
+		{"EV-19 indices with a gap", func(l []entryRec) []entryRec { l[23].index = 24; return l }, "completeness", "", true},
 		{"body is no JSON", func(l []entryRec) []entryRec { l[22].body = []byte("{"); return l }, "integrity", "", true},
 		// What follows is right in itself: only a bookmark, a receipt, the
 		// target's own log or a pinned issuer key tells.
@@ -506,7 +506,7 @@ func TestRootAlters(t *testing.T) {
 		{"all back-dated by a day", func(l []entryRec) []entryRec { l[0].at = -24 * time.Hour; return l[:1:1] }, "", "", true},
 		{"identity entry dropped", drop(5, 6), "", "", true},
 		{"session made under a key of root's own", func(l []entryRec) []entryRec { return slices.Concat(l[:3], forgedSession(ana), l[12:]) }, "", "", true},
-		{"tail cut", func(l []entryRec) []entryRec { return l[:22] }, "", "", true},
+		{"EV-02 tail cut", func(l []entryRec) []entryRec { return l[:22] }, "", "", true},
 		{"refused log-in dropped", drop(23, 24), "", "", true},
 	}
 	for _, test := range tests {

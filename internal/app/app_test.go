@@ -142,9 +142,9 @@ func lookFor(t *testing.T, dir, text string) {
 	}
 }
 
-// TestSameExportTwice is row EV-17: the same scope and closing checkpoint give
+// TestEV17SameExportTwice is row EV-17: the same scope and closing checkpoint give
 // the same bytes under data/.
-func TestSameExportTwice(t *testing.T) {
+func TestEV17SameExportTwice(t *testing.T) {
 	p := newPlace(t, "")
 	g := p.start(t)
 	c, err := connect(t.Context(), g.Addresses()[0].Address, p.issuer.Token(t, "assistant", "agents"))
@@ -355,9 +355,9 @@ func TestQueryIsRecordedFirst(t *testing.T) {
 	}
 }
 
-// TestRestoredBackupIsRefused is row EV-29: a data directory put back to an
+// TestEV29RestoredBackupIsRefused is row EV-29: a data directory put back to an
 // earlier state beside newer checkpoints does not open.
-func TestRestoredBackupIsRefused(t *testing.T) {
+func TestEV29RestoredBackupIsRefused(t *testing.T) {
 	p := newPlace(t, "")
 	g := p.start(t)
 	for range 3 {
@@ -384,9 +384,9 @@ func TestRestoredBackupIsRefused(t *testing.T) {
 	}
 }
 
-// TestLowDisk: a full disk closes the gate for requests, says so in the book
+// TestEV07LowDisk: a full disk closes the gate for requests, says so in the book
 // and to the agent, and lets operators in.
-func TestLowDisk(t *testing.T) {
+func TestEV07LowDisk(t *testing.T) {
 	p := newPlace(t, "")
 	text, err := os.ReadFile(filepath.Join(p.dir, "gatebook.yaml"))
 	if err != nil {

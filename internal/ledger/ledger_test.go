@@ -150,7 +150,7 @@ func TestBookSurvivesRestarts(t *testing.T) {
 	}
 }
 
-func TestOpenIntentsAreClosedAfterACrash(t *testing.T) {
+func TestPG45OpenIntentsAreClosedAfterACrash(t *testing.T) {
 	f := newFixture(t)
 	l := f.open(t)
 	s, err := l.OpenSession(ana, orders)

@@ -164,9 +164,9 @@ func TestHostileTarget(t *testing.T) {
 		answer []byte
 	}{
 		{name: "unknown type", answer: frame('?', canary)},
-		{name: "copy both", answer: frame('W', "\x00\x00\x00"+canary)},
+		{name: "PG-34 copy both", answer: frame('W', "\x00\x00\x00"+canary)},
 		{name: "row without description", answer: rowOf(canary)},
-		{name: "more fields than described", answer: append(description("a"), rowOf("1", canary)...)},
+		{name: "PG-33 more fields than described", answer: append(description("a"), rowOf("1", canary)...)},
 		{name: "fewer fields than described", answer: append(description("a", "b"), rowOf(canary)...)},
 		{name: "row longer than its fields", answer: append(description("a"), frame('D', "\x00\x01\x00\x00\x00\x01x"+canary)...)},
 		{name: "field longer than its row", answer: append(description("a"), frame('D', "\x00\x01\x00\x00\x00\xffx"+canary)...)},
@@ -190,8 +190,8 @@ func TestHostileTarget(t *testing.T) {
 		{name: "answer to Parse for a Query", answer: append(frame('1', ""), oneRow(canary)...)},
 		{name: "authentication", answer: append(frame('R', "\x00\x00\x00\x03"), canary...)},
 		{name: "a second key", answer: frame('K', "\x00\x00\x00\x01"+canary)},
-		{name: "encoding changed", answer: append(frame('S', "client_encoding\x00SJIS\x00"), oneRow(canary)...)},
-		{name: "strings changed", answer: append(frame('S', "standard_conforming_strings\x00off\x00"), oneRow(canary)...)},
+		{name: "PG-24 encoding changed", answer: append(frame('S', "client_encoding\x00SJIS\x00"), oneRow(canary)...)},
+		{name: "PG-24 strings changed", answer: append(frame('S', "standard_conforming_strings\x00off\x00"), oneRow(canary)...)},
 		{name: "function result for a Query", answer: frame('V', "\x00\x00\x00\x06"+canary)},
 		{name: "out of order", send: extended, answer: append(frame('2', ""), rowOf(canary)...)},
 		{name: "rows before Bind", send: extended, answer: append(frame('1', ""), rowOf(canary)...)},
@@ -271,18 +271,18 @@ func TestHostileLogin(t *testing.T) {
 		opts  []option
 		serve func(f *fakeConn)
 	}{
-		{name: "clear text", serve: func(f *fakeConn) { f.startup(); f.write(frame('R', "\x00\x00\x00\x03")); f.next() }},
-		{name: "md5", serve: func(f *fakeConn) { f.startup(); f.write(frame('R', "\x00\x00\x00\x05salt")); f.next() }},
-		{name: "kerberos", serve: func(f *fakeConn) { f.startup(); f.write(frame('R', "\x00\x00\x00\x07")); f.next() }},
-		{name: "unknown mechanism", serve: func(f *fakeConn) { f.startup(); f.write(frame('R', "\x00\x00\x00\x0aPLAIN\x00\x00")); f.next() }},
-		{name: "SCRAM with a wrong nonce", serve: func(f *fakeConn) {
+		{name: "PG-14 clear text", serve: func(f *fakeConn) { f.startup(); f.write(frame('R', "\x00\x00\x00\x03")); f.next() }},
+		{name: "PG-14 md5", serve: func(f *fakeConn) { f.startup(); f.write(frame('R', "\x00\x00\x00\x05salt")); f.next() }},
+		{name: "PG-14 kerberos", serve: func(f *fakeConn) { f.startup(); f.write(frame('R', "\x00\x00\x00\x07")); f.next() }},
+		{name: "PG-14 unknown mechanism", serve: func(f *fakeConn) { f.startup(); f.write(frame('R', "\x00\x00\x00\x0aPLAIN\x00\x00")); f.next() }},
+		{name: "PG-14 SCRAM with a wrong nonce", serve: func(f *fakeConn) {
 			f.startup()
 			f.write(sasl)
 			f.next()
 			f.write(frame('R', "\x00\x00\x00\x0br=wrong,s=c2FsdHNhbHQ=,i=4096"))
 			f.next()
 		}},
-		{name: "SCRAM with a wrong signature", serve: func(f *fakeConn) {
+		{name: "PG-14 SCRAM with a wrong signature", serve: func(f *fakeConn) {
 			f.startup()
 			f.write(sasl)
 			first := f.next()
@@ -292,7 +292,7 @@ func TestHostileLogin(t *testing.T) {
 			f.write(frame('R', "\x00\x00\x00\x0cv=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), authOKFrame, greeting)
 			f.next()
 		}},
-		{name: "SCRAM cut short", serve: func(f *fakeConn) {
+		{name: "PG-14 SCRAM cut short", serve: func(f *fakeConn) {
 			f.startup()
 			f.write(sasl)
 			f.next()
@@ -306,8 +306,14 @@ func TestHostileLogin(t *testing.T) {
 			}
 			f.next()
 		}},
-		{name: "TLS refused", opts: []option{tls12}, serve: func(f *fakeConn) { f.startup(); f.write([]byte{'N'}); f.next() }},
-		{name: "bytes before TLS", opts: []option{tls12}, serve: func(f *fakeConn) {
+		{name: "PG-14 TLS refused", opts: []option{tls12}, serve: func(f *fakeConn) {
+			f.startup()
+			f.write([]byte{'N'})
+			if f.login() { // whoever goes on without TLS is let in
+				f.next()
+			}
+		}},
+		{name: "PG-02 bytes before TLS", opts: []option{tls12}, serve: func(f *fakeConn) {
 			f.startup()
 			f.write([]byte{'S'}, greeting)
 			_, _ = f.conn.Read(make([]byte, 1000))

@@ -146,8 +146,8 @@ func TestPortScan(t *testing.T) {
 	}
 }
 
-// TestHalfOpen is PG-12 on a small scale: memory and time are bounded.
-func TestHalfOpen(t *testing.T) {
+// TestPG12HalfOpen is PG-12 on a small scale: memory and time are bounded.
+func TestPG12HalfOpen(t *testing.T) {
 	t.Parallel()
 	h := start(t, plaintext, quickStart)
 	began := time.Now()
@@ -173,8 +173,8 @@ func TestHalfOpen(t *testing.T) {
 	}
 }
 
-// TestVersions negotiates minor versions and options (PG-10).
-func TestVersions(t *testing.T) {
+// TestPG10Versions negotiates minor versions and options (PG-10).
+func TestPG10Versions(t *testing.T) {
 	t.Parallel()
 	h := start(t, plaintext)
 	for version, want := range map[uint32]string{3 << 16: "", 3<<16 | 1: "", 3<<16 | 2: "", 3<<16 | 9999: "\x00\x03\x00\x02\x00\x00\x00\x00"} {
@@ -245,8 +245,8 @@ func bearerListener(_ *enforce.Target, l *engine.Listener, _ *engine.Limits) {
 	l.Auth, l.InsecurePlaintext, l.OAuthDiscovery = "oauthbearer", true, "https://issuer.test/.well-known/openid-configuration"
 }
 
-// TestBearer is PG-17.
-func TestBearer(t *testing.T) {
+// TestPG17Bearer is PG-17.
+func TestPG17Bearer(t *testing.T) {
 	t.Parallel()
 	h := start(t, bearerListener, quickStart)
 	startup := pgwire.AppendStartup(nil, 0, "user", "default", "database", "orders")
@@ -299,8 +299,8 @@ func TestBearer(t *testing.T) {
 	_ = c.Close(t.Context())
 }
 
-// TestTargetRefuses is PG-19: a target that does not let the gateway in.
-func TestTargetRefuses(t *testing.T) {
+// TestPG19TargetRefuses is PG-19: a target that does not let the gateway in.
+func TestPG19TargetRefuses(t *testing.T) {
 	t.Parallel()
 	if _, err := server.PSQL("postgres", "CREATE ROLE gone NOLOGIN PASSWORD 'upstream-secret'; CREATE ROLE stale LOGIN PASSWORD 'upstream-secret' VALID UNTIL '2001-01-01'"); err != nil {
 		t.Fatal(err)

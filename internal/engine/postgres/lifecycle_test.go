@@ -47,7 +47,7 @@ func (h *harness) find(text string) *exchange {
 	return nil
 }
 
-func TestExpiry(t *testing.T) {
+func TestID10Expiry(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	idle := dialRaw(t, h.addr, "default", "short", "orders")
@@ -67,7 +67,7 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-func TestExpiryDrain(t *testing.T) {
+func TestID10ExpiryDrain(t *testing.T) {
 	t.Parallel()
 	h := start(t) // expiry_drain is 2 s
 	c := dialRaw(t, h.addr, "default", "short", "orders")
@@ -133,7 +133,7 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-func TestEndSession(t *testing.T) {
+func TestID12EndSession(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	c := dialRaw(t, h.addr, "default", "agents", "orders")
@@ -191,7 +191,7 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-func TestAgentVanishes(t *testing.T) {
+func TestPG45AgentVanishes(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	c := dialRaw(t, h.addr, "default", "agents", "orders")
@@ -289,7 +289,7 @@ func TestSessionsQueue(t *testing.T) {
 	_ = c.conn.Close()
 }
 
-func TestApplicationName(t *testing.T) {
+func TestPG16ApplicationName(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	c := dialRaw(t, h.addr, "default", "agents", "orders", "application_name", "mine")
@@ -314,8 +314,8 @@ func TestApplicationName(t *testing.T) {
 	}
 }
 
-// TestCancel is PG-15.
-func TestCancel(t *testing.T) {
+// TestPG15CancelKeys is PG-15.
+func TestPG15CancelKeys(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	c := dialRaw(t, h.addr, "default", "agents", "orders")

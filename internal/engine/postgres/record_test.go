@@ -147,9 +147,9 @@ func (h *harness) await(match func([]memrec.Entry) bool) {
 	}
 }
 
-// TestNames holds the book's idea of statement and portal names against what
+// TestPG26Names holds the book's idea of statement and portal names against what
 // the target ran (PG-26).
-func TestNames(t *testing.T) {
+func TestPG26Names(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	c := dialRaw(t, h.addr, "default", "agents", "orders")
@@ -215,8 +215,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestHundredUnnamed is PG-27.
-func TestHundredUnnamed(t *testing.T) {
+// TestPG27HundredUnnamed is PG-27.
+func TestPG27HundredUnnamed(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	c := dialRaw(t, h.addr, "default", "agents", "orders")

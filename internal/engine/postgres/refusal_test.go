@@ -29,10 +29,10 @@ var refusals = []struct {
 	{"token in a parameter", query("SELECT 'gatebook.token'"), bind("", "ok", 0, 0, []byte("GateBook.Token"))},
 }
 
-// TestRefusals puts refused messages first, in the middle and last, in and out
+// TestPG28And29Refusals puts refused messages first, in the middle and last, in and out
 // of transactions, and compares frames and table contents with a direct run in
 // which the server fails at that place.
-func TestRefusals(t *testing.T) {
+func TestPG28And29Refusals(t *testing.T) {
 	t.Parallel()
 	h := start(t, func(_ *enforce.Target, _ *engine.Listener, l *engine.Limits) { l.Message = 70 << 10 })
 	if _, err := server.PSQL("postgres", "CREATE DATABASE refused_a OWNER agent; CREATE DATABASE refused_b OWNER agent"); err != nil {
@@ -117,9 +117,9 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestPinned tries every way to change what is pinned: it is refused, or the
+// TestPG24Pinned tries every way to change what is pinned: it is refused, or the
 // session ends; the next answer never comes in another encoding.
-func TestPinned(t *testing.T) {
+func TestPG24Pinned(t *testing.T) {
 	t.Parallel()
 	h := start(t)
 	if _, err := server.PSQL("postgres", `CREATE OR REPLACE FUNCTION sjis() RETURNS int LANGUAGE plpgsql AS
