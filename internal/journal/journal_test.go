@@ -22,7 +22,7 @@ func small() journal.Options {
 
 func create(t testing.TB, fsys vfs.FS) {
 	t.Helper()
-	if err := fsys.MkdirAll("/data"); err != nil {
+	if err := errors.Join(fsys.MkdirAll("/data"), fsys.SyncDir("/")); err != nil {
 		t.Fatal(err)
 	}
 	if err := journal.Create(fsys, dir); err != nil {

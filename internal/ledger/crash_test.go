@@ -23,7 +23,7 @@ import (
 func (f *fixture) on(t *testing.T, fsys vfs.FS) {
 	t.Helper()
 	f.dir = "/book"
-	if err := fsys.MkdirAll(f.dir); err != nil {
+	if err := errors.Join(fsys.MkdirAll(f.dir), fsys.SyncDir("/")); err != nil {
 		t.Fatal(err)
 	}
 	if err := Create(fsys, f.dir, origin, f.kek); err != nil {

@@ -7,17 +7,22 @@
 // reordered, and in which any subset of the unsynced directory operations
 // happened.
 //
+// A new directory is lost, with all that is in it, unless the directory that
+// holds it was synced. A file that was itself never synced may be missing even
+// where its directory was: POSIX promises no more.
+//
 // With a backing file system (New with inner not nil) the durable state is
 // also kept in real files: unsynced writes stay in memory and reach the real
 // file at Sync, a random few of them earlier. A process that is killed thus
 // really loses what it had not synced, and the next one opens the real files.
 // Names become real at SyncDir; hidden files with the prefix ".crashfs-" are
-// used on the way.
+// used on the way. CutAt chooses the moment, and leaves in the real files what
+// Crash would have left in memory.
 //
-// Simplifications: directories themselves are durable at once, a rename must
-// stay in one directory to be undone as a whole, and file sizes are lost or
-// kept in the order in which they were set. It is for tests only and safe for
-// concurrent use; one lock covers everything.
+// Simplifications: with a backing file system directories are durable at once,
+// a rename must stay in one directory to be undone as a whole, and file sizes
+// are lost or kept in the order in which they were set. It is for tests only
+// and safe for concurrent use; one lock covers everything.
 package crashfs
 
 import (
@@ -25,6 +30,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"path"
@@ -48,11 +54,13 @@ type FS struct {
 	rng     *rand.Rand
 	live    map[string]*inode // what the process sees
 	durable map[string]*inode // what survives a crash for certain
-	dirs    map[string]bool
+	dirs    map[string]bool   // to whether the directory survives a crash for certain
 	pending []dirOp
 	locks   map[string]bool
 	hidden  int
 	free    uint64
+	left    int // changes until cut is called, if it is set
+	cut     func()
 }
 
 var _ vfs.FS = (*FS)(nil)
@@ -62,7 +70,7 @@ var _ vfs.FS = (*FS)(nil)
 type dirOp struct {
 	dir      string
 	add, del string // a create has only add, a removal only del
-	node     *inode
+	node     *inode // nil for a new directory
 }
 
 // New returns an empty file system, or one over the files of inner. The seed
@@ -82,34 +90,111 @@ func (f *FS) Crash(seed uint64) *FS {
 	defer f.mu.Unlock()
 	n := New(nil, seed)
 	n.free = f.free
-	n.dirs = make(map[string]bool, len(f.dirs))
-	for d := range f.dirs {
-		n.dirs[d] = true
+	for d, durable := range f.dirs {
+		if durable {
+			n.dirs[d] = true
+		}
 	}
-	names := make(map[string]*inode, len(f.durable))
-	for name, node := range f.durable {
-		names[name] = node
-	}
+	names := maps.Clone(f.durable)
 	keep := pickSubset(n.rng)
 	for _, op := range f.pending {
-		if keep() {
+		switch {
+		case !keep():
+		case op.node == nil:
+			n.dirs[op.add] = true
+		default:
 			op.apply(names)
 		}
 	}
-	sorted := make([]string, 0, len(names))
-	for name := range names {
-		sorted = append(sorted, name)
-	}
-	slices.Sort(sorted) // map order must not decide what the seed means
 	copied := map[*inode]*inode{}
-	for _, name := range sorted {
+	for _, name := range slices.Sorted(maps.Keys(names)) { // map order must not decide what the seed means
 		node := names[name]
+		if !node.named && n.rng.IntN(2) == 0 || !n.reachable(path.Dir(name)) {
+			continue
+		}
 		if copied[node] == nil {
-			copied[node] = node.crash(n)
+			data := node.crash(n.rng)
+			copied[node] = &inode{fs: n, synced: data, live: slices.Clone(data), named: true}
 		}
 		n.live[name], n.durable[name] = copied[node], copied[node]
 	}
+	for d := range n.dirs {
+		if !n.reachable(d) {
+			delete(n.dirs, d)
+		}
+	}
 	return n
+}
+
+// reachable says whether dir and all that it lies in are there.
+func (f *FS) reachable(dir string) bool {
+	for d := dir; ; d = path.Dir(d) {
+		if _, ok := f.dirs[d]; !ok {
+			return false
+		}
+		if d == path.Dir(d) {
+			return true
+		}
+	}
+}
+
+// CutAt takes the power away at the n-th change from now: the real files get
+// what a crash in its midst may leave, and then cut is called, which ends the
+// process and must not return. It is for a file system over another one.
+func (f *FS) CutAt(n int, cut func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left, f.cut = n, cut
+}
+
+// changed counts a change that was made in memory, or is about to be made in
+// inner. f.mu is held.
+func (f *FS) changed() {
+	if f.cut == nil {
+		return
+	}
+	if f.left--; f.left > 0 {
+		return
+	}
+	if err := f.leave(); err != nil {
+		panic(fmt.Sprintf("crashfs: leaving a crash behind: %v", err))
+	}
+	f.cut()
+}
+
+// leave brings to inner what Crash would have kept.
+func (f *FS) leave() error {
+	keep := pickSubset(f.rng)
+	for _, op := range f.pending {
+		if !keep() {
+			continue
+		}
+		if err := f.materialise(op); err != nil {
+			return err
+		}
+		op.apply(f.durable)
+	}
+	done := map[*inode]bool{}
+	for _, name := range slices.Sorted(maps.Keys(f.durable)) {
+		n := f.durable[name]
+		if done[n] || n.backing == "" || len(n.dirty) == 0 && len(n.sizes) == 0 {
+			continue
+		}
+		done[n] = true
+		dst, err := f.inner.OpenFile(n.backing)
+		if err != nil {
+			return err
+		}
+		data := n.crash(f.rng)
+		err = dst.Truncate(int64(len(data)))
+		if err == nil && len(data) > 0 {
+			_, err = dst.WriteAt(data, 0)
+		}
+		if err := errors.Join(err, dst.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pickSubset returns a strategy: none, all, a prefix, or each by chance. Pure
@@ -162,7 +247,7 @@ func (f *FS) lookup(op, name string) (*inode, error) {
 	if err := errors.Join(err, src.Close()); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	n := &inode{fs: f, synced: data, live: slices.Clone(data), backing: name}
+	n := &inode{fs: f, synced: data, live: slices.Clone(data), backing: name, named: true}
 	f.live[name], f.durable[name] = n, n
 	return n, nil
 }
@@ -186,11 +271,12 @@ func (f *FS) Create(name string) (vfs.File, error) {
 	n := &inode{fs: f}
 	f.live[name] = n
 	f.pending = append(f.pending, dirOp{dir: path.Dir(name), add: name, node: n})
+	f.changed()
 	return &file{node: n, owner: f, name: name, writable: true}, nil
 }
 
 func (f *FS) needDir(dir string) error {
-	if f.dirs[dir] {
+	if _, ok := f.dirs[dir]; ok {
 		return nil
 	}
 	if f.inner != nil {
@@ -233,6 +319,7 @@ func (f *FS) Rename(oldName, newName string) error {
 	delete(f.live, oldName)
 	f.live[newName] = n
 	f.pending = append(f.pending, dirOp{dir: path.Dir(newName), add: newName, del: oldName, node: n})
+	f.changed()
 	return nil
 }
 
@@ -247,6 +334,7 @@ func (f *FS) Remove(name string) error {
 	}
 	delete(f.live, name)
 	f.pending = append(f.pending, dirOp{dir: path.Dir(name), del: name, node: n})
+	f.changed()
 	return nil
 }
 
@@ -259,10 +347,15 @@ func (f *FS) MkdirAll(name string) error {
 			return err
 		}
 	}
-	for d := path.Clean(name); !f.dirs[d]; d = path.Dir(d) {
-		f.dirs[d] = true
+	for d := path.Clean(name); ; d = path.Dir(d) {
+		if _, ok := f.dirs[d]; ok || d == path.Dir(d) {
+			return nil
+		}
+		f.dirs[d] = f.inner != nil
+		if f.inner == nil {
+			f.pending = append(f.pending, dirOp{dir: path.Dir(d), add: d})
+		}
 	}
-	return nil
 }
 
 // List implements vfs.FS.
@@ -303,10 +396,15 @@ func (f *FS) SyncDir(dir string) error {
 	if err := f.needDir(dir); err != nil {
 		return err
 	}
+	f.changed()
 	var rest []dirOp
 	for i, op := range f.pending {
 		if op.dir != dir {
 			rest = append(rest, op)
+			continue
+		}
+		if op.node == nil {
+			f.dirs[op.add] = true
 			continue
 		}
 		if err := f.materialise(op); err != nil {

@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 
 func mkdir(t *testing.T, f vfs.FS, d string) string {
 	t.Helper()
-	if err := f.MkdirAll(d); err != nil {
+	if err := errors.Join(f.MkdirAll(d), f.SyncDir("/")); err != nil {
 		t.Fatal(err)
 	}
 	return d
@@ -107,7 +107,10 @@ func TestDirectoryOperations(t *testing.T) {
 	if err := errors.Join(f.Sync(), fsys.SyncDir(d), fsys.Rename("/d/a", "/d/b")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := fsys.Create("/d/c"); err != nil {
+	if f, err = fsys.Create("/d/c"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{}
@@ -127,6 +130,121 @@ func TestDirectoryOperations(t *testing.T) {
 	}
 	if len(seen) != 4 {
 		t.Errorf("states %v", seen)
+	}
+}
+
+// TestNewDirectory checks that a directory goes with all that is in it unless
+// the one that holds it was synced.
+func TestNewDirectory(t *testing.T) {
+	t.Parallel()
+	for _, synced := range []bool{false, true} {
+		fsys := crashfs.New(nil, 1)
+		if err := fsys.MkdirAll("/a/b"); err != nil {
+			t.Fatal(err)
+		}
+		f, err := fsys.Create("/a/b/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, f, []byte("one"), 0)
+		err = errors.Join(f.Sync(), fsys.SyncDir("/a/b"), fsys.SyncDir("/a"))
+		if synced {
+			err = errors.Join(err, fsys.SyncDir("/"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := 0
+		for seed := range uint64(100) {
+			after := fsys.Crash(seed)
+			b, ok := read(t, after, "/a/b/f")
+			if ok && string(b) != "one" {
+				t.Fatalf("seed %d: content %q", seed, b)
+			}
+			if _, err := after.List("/a/b"); (err == nil) != ok {
+				t.Fatalf("seed %d: the file is there: %v, its directory: %v", seed, ok, err)
+			}
+			if !ok {
+				lost++
+			}
+		}
+		if synced && lost > 0 || !synced && (lost == 0 || lost == 100) {
+			t.Errorf("lost %d times of 100, synced: %v", lost, synced)
+		}
+	}
+}
+
+// TestNeverSynced checks that a synced name alone does not hold a file.
+func TestNeverSynced(t *testing.T) {
+	t.Parallel()
+	fsys := crashfs.New(nil, 1)
+	d := mkdir(t, fsys, "/d")
+	if _, err := fsys.Create(d + "/f"); err != nil {
+		t.Fatal(err)
+	}
+	if err := fsys.SyncDir(d); err != nil {
+		t.Fatal(err)
+	}
+	lost := 0
+	for seed := range uint64(100) {
+		if _, ok := read(t, fsys.Crash(seed), d+"/f"); !ok {
+			lost++
+		}
+	}
+	if lost == 0 || lost == 100 {
+		t.Errorf("lost %d times of 100", lost)
+	}
+}
+
+// TestCutAt checks that a cut leaves in the real files what was synced, of the
+// rest any part, and that all of it comes up: nothing, all, torn, a part of a file that grew, a name.
+func TestCutAt(t *testing.T) {
+	t.Parallel()
+	type end struct{}
+	seen := map[string]bool{}
+	for seed := range uint64(300) {
+		d := t.TempDir()
+		fsys := crashfs.New(vfs.OS(), seed)
+		f, err := fsys.Create(d + "/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, f, bytes.Repeat([]byte("s"), 1024), 0)
+		if err := errors.Join(f.Sync(), fsys.SyncDir(d)); err != nil {
+			t.Fatal(err)
+		}
+		func() {
+			defer func() {
+				if _, ok := recover().(end); !ok {
+					t.Fatal("not cut")
+				}
+			}()
+			fsys.CutAt(3, func() { panic(end{}) })
+			if _, err := fsys.Create(d + "/g"); err != nil {
+				t.Fatal(err)
+			}
+			write(t, f, bytes.Repeat([]byte("x"), 1024), 512)
+			_ = f.Sync()
+			t.Fatal("synced")
+		}()
+		b, _ := read(t, vfs.OS(), d+"/f")
+		if len(b) < 1024 || !bytes.Equal(b[:512], bytes.Repeat([]byte("s"), 512)) {
+			t.Fatalf("seed %d: synced bytes were lost", seed)
+		}
+		state := string(b[512])
+		if len(b) > 1024 {
+			state += "0" + string(b[1024])
+		}
+		_, ok := read(t, vfs.OS(), d+"/g")
+		seen[state] = true
+		if ok {
+			seen["name"] = true
+		}
+	}
+	for _, want := range []string{"s", "x", "s0x", "x0x", "s0\x00", "x0\x00", "name"} {
+		if !seen[want] {
+			t.Errorf("state %q never came up: %v", want, seen)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"slices"
 )
 
@@ -16,11 +17,11 @@ type inode struct {
 	dirty   map[int64][][]byte // by sector, its content after each write since
 	sizes   []int64            // sizes set since
 	backing string             // name of the real file, if it has one
+	named   bool               // it was synced once, so that a synced name holds on to it
 }
 
-// crash returns what may be left of the file.
-func (n *inode) crash(owner *FS) *inode {
-	rng := owner.rng
+// crash returns what may be left of the file's content.
+func (n *inode) crash(rng *rand.Rand) []byte {
 	data := slices.Clone(n.synced)
 	sectors := slices.Sorted(maps.Keys(n.dirty))
 	keep := pickSubset(rng)
@@ -40,7 +41,7 @@ func (n *inode) crash(owner *FS) *inode {
 		}
 		copy(data[s*sectorSize:], pick)
 	}
-	return &inode{fs: owner, synced: data, live: slices.Clone(data)}
+	return data
 }
 
 func resize(b []byte, size int64) []byte {
@@ -95,6 +96,7 @@ func (n *inode) sync() error {
 	}
 	clear(n.dirty)
 	n.sizes = n.sizes[:0]
+	n.named = true
 	return nil
 }
 
@@ -126,13 +128,17 @@ func (n *inode) early() error {
 		return nil
 	}
 	keep := pickSubset(n.fs.rng)
+	size := int64(len(n.synced))
+	if n.fs.rng.IntN(2) == 0 {
+		size = int64(len(n.live)) // a size may come before what fills it
+	}
 	var sectors []int64
 	for _, s := range slices.Sorted(maps.Keys(n.dirty)) {
-		if keep() && (s+1)*sectorSize <= int64(len(n.synced)) {
+		if keep() && s*sectorSize < size {
 			sectors = append(sectors, s)
 		}
 	}
-	return n.writeBack(sectors, int64(len(n.synced)))
+	return n.writeBack(sectors, size)
 }
 
 // file is an open handle.
@@ -190,6 +196,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	f.node.setSize(max(end, int64(len(f.node.live))))
 	copy(f.node.live[off:], p)
 	f.node.touch(off/sectorSize, (end-1)/sectorSize)
+	f.owner.changed()
 	return len(p), f.node.early()
 }
 
@@ -199,6 +206,7 @@ func (f *file) Sync() error {
 	if err != nil {
 		return err
 	}
+	f.owner.changed()
 	return f.node.sync()
 }
 
@@ -217,6 +225,7 @@ func (f *file) Preallocate(size int64) error {
 		return err
 	}
 	f.node.setSize(max(size, int64(len(f.node.live))))
+	f.owner.changed()
 	return nil
 }
 
@@ -230,6 +239,7 @@ func (f *file) Truncate(size int64) error {
 		return pathErr("truncate", f.name, fs.ErrInvalid)
 	}
 	f.node.setSize(size)
+	f.owner.changed()
 	return nil
 }
 
