@@ -8,7 +8,7 @@ GOLANGCI := $(TOOLS)/golangci-lint
 T ?= 10s
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test race fuzz crash lint gen
+.PHONY: help setup build demo test race fuzz mutants crash lint gen
 
 help: ## print the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ race: ## the tests with the race detector
 
 fuzz: ## every fuzz target in turn, T each
 	scripts/fuzz.sh $(T)
+
+mutants: setup ## break the guards one at a time; each must turn its test red (ONLY=ROW or ONLY=NAME)
+	go run ./scripts/mutants -only "$(ONLY)"
 
 crash: setup ## many more random crashes than `make test` does
 	GATEBOOK_CRASHES=300 go test -run Crash -timeout 60m ./internal/...

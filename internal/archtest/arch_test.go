@@ -50,12 +50,14 @@ var may = map[string][]string{
 	"internal/cli": {
 		"evidence", "internal/admin", "internal/app", "internal/config", "internal/devissuer", "internal/secret", "internal/vfs",
 	},
-	"internal/archtest":         {},
-	"internal/testkit/pgserver": {},
-	"internal/testkit/memrec":   {"evidence", "internal/access", "internal/audit", "internal/enforce"},
-	"internal/testkit/idp":      {"internal/devissuer", "internal/secret"},
-	"cmd/gatebook":              {"internal/cli"},
-	"demo/tamper":               {"evidence"},
+	"internal/archtest":          {},
+	"internal/testkit/pgserver":  {},
+	"internal/testkit/bookcheck": {},
+	"internal/testkit/memrec":    {"evidence", "internal/access", "internal/audit", "internal/enforce"},
+	"internal/testkit/idp":       {"internal/devissuer", "internal/secret"},
+	"cmd/gatebook":               {"internal/cli"},
+	"demo/tamper":                {"evidence"},
+	"scripts/mutants":            {},
 }
 
 // forbidden names imports that would let a pure package touch the world.
