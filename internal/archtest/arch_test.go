@@ -52,7 +52,7 @@ var may = map[string][]string{
 	},
 	"internal/archtest":          {},
 	"internal/testkit/pgserver":  {},
-	"internal/testkit/bookcheck": {},
+	"internal/testkit/bookcheck": {"internal/vfs"},
 	"internal/testkit/memrec":    {"evidence", "internal/access", "internal/audit", "internal/enforce"},
 	"internal/testkit/idp":       {"internal/devissuer", "internal/secret"},
 	"cmd/gatebook":               {"internal/cli"},
