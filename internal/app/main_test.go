@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,8 +50,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// child is a gateway on a file layer that loses what was not synced; the
-// parent kills it.
+// child is a gateway on a file layer that loses what was not synced. The
+// parent kills it, or it kills itself at a chosen change to a file.
 func child(seed, path string) int {
 	n, err := strconv.ParseUint(seed, 10, 64)
 	if err != nil {
@@ -62,7 +63,14 @@ func child(seed, path string) int {
 		return 2
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	a, err := New(context.Background(), cfg, crashfs.New(vfs.OS(), n), "test", log)
+	disk := crashfs.New(vfs.OS(), n)
+	if cut, err := strconv.Atoi(os.Getenv("GATEBOOK_TEST_CUT")); err == nil && cut > 0 {
+		disk.CutAt(cut, func() {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+			select {} // the signal comes at once, and no other file may change
+		})
+	}
+	a, err := New(context.Background(), cfg, disk, "test", log)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "child:", err)
 		return 2
