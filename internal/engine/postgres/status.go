@@ -47,7 +47,7 @@ func (p *answers) nameChanged(value string) error {
 	same := shown == r.name
 	r.name = shown
 	r.mu.Unlock()
-	if !ours {
+	if !ours && !same { // once: a target may say it again and again
 		if _, err := r.s.Note("application_name", value); err != nil {
 			return err
 		}
