@@ -93,3 +93,39 @@ func TestLostPageCacheAfterRecovery(t *testing.T) {
 		recoverAndCheck(t, disk3, 6, 6)
 	}
 }
+
+// TestCreateSurvives takes the power away right after Create: the journal and
+// the name of its directory are there.
+func TestCreateSurvives(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(100) {
+		disk := crashfs.New(nil, seed)
+		create(t, disk)
+		l, _, err := journal.Open(disk.Crash(seed), dir, small())
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		closeLog(t, l)
+	}
+}
+
+// TestCloseSurvives takes the power away right after Close: the mark that it
+// leaves says that everything was durable, so that nothing is copied, and damage of the last
+// batch is told from a torn tail.
+func TestCloseSurvives(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(100) {
+		disk := crashfs.New(nil, seed)
+		create(t, disk)
+		l, _ := open(t, disk, small())
+		for i := range journal.Seq(3) {
+			put(t, l, payload(i))
+		}
+		closeLog(t, l)
+		l, rec := open(t, disk.Crash(seed), small())
+		if rec.Known != 3 || rec.Copied != 0 {
+			t.Fatalf("seed %d: known %d, copied %d", seed, rec.Known, rec.Copied)
+		}
+		closeLog(t, l)
+	}
+}

@@ -1,9 +1,12 @@
 package journal_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gatebook/gatebook/internal/journal"
 	"github.com/gatebook/gatebook/internal/vfs"
@@ -168,4 +171,57 @@ func TestStopsAfterFailedSync(t *testing.T) {
 		t.Fatalf("%d entries, want 4", n)
 	}
 	recoverAndCheck(t, disk.Crash(5), n, n)
+}
+
+// TestSpaceShowsBeforeUse: where a preallocation finds out only at its sync that
+// the disk is full (as with delayed allocation or quotas), that must show while
+// a file is prepared and refuse what is new, not stop the journal in the midst of a batch.
+func TestSpaceShowsBeforeUse(t *testing.T) {
+	t.Parallel()
+	disk := crashfs.New(nil, 1)
+	create(t, disk)
+	fsys := faultfs.New(disk)
+	o := small()
+	o.SegmentBytes = 1 << 10
+	var full atomic.Bool
+	synced := make(map[string]bool)
+	fsys.Plan(func(c faultfs.Call) faultfs.Kind {
+		if c.Op != faultfs.OpSync || synced[c.Name] {
+			return faultfs.None
+		}
+		if full.Load() {
+			return faultfs.NoSpace // the first sync of a file finds no room for it
+		}
+		synced[c.Name] = true
+		return faultfs.None
+	})
+	l, _ := open(t, fsys, o)
+	full.Store(true)
+	safe := 0
+	var err error
+	for range 200 {
+		var k journal.Ticket
+		k, err = l.Append(journal.Ordinary, func(dst []byte, seq journal.Seq) []byte { return append(dst, payload(seq)...) })
+		if err != nil {
+			break
+		}
+		ctx, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		err = k.Wait(ctx)
+		stop()
+		if err != nil {
+			break
+		}
+		safe++
+	}
+	if errors.Is(err, journal.ErrStopped) || l.Err() != nil || err == nil {
+		t.Fatalf("after %d payloads: %v, %v", safe, err, l.Err())
+	}
+	full.Store(false) // what was taken already gets its place within a second or so
+	if err := l.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closeLog(t, l)
+	if n := len(readBack(t, disk)); n < safe {
+		t.Fatalf("%d payloads, %d were safe", n, safe)
+	}
 }

@@ -11,9 +11,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/audit"
+	"github.com/gatebook/gatebook/internal/journal"
 	"github.com/gatebook/gatebook/internal/testkit/bookcheck"
 	"github.com/gatebook/gatebook/internal/vfs"
 	"github.com/gatebook/gatebook/internal/vfs/crashfs"
@@ -286,5 +288,46 @@ func TestSecondReaderNotices(t *testing.T) {
 		if err := os.WriteFile(name, good, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestCheckpointSyncs: a checkpoint covers what was recorded before it also where
+// syncs come at intervals: the journal is synced for it.
+func TestCheckpointSyncs(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	disk := crashfs.New(nil, 1)
+	f.on(t, disk)
+	f.opts.Journal.Mode, f.opts.Journal.Interval = journal.SyncInsecureInterval, time.Hour
+	l, err := Open(t.Context(), disk, f.dir, f.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, l, 3)
+	n := l.Entries()
+	cp, err := l.Checkpoint(t.Context())
+	if err != nil || cp.Size != n {
+		t.Errorf("a checkpoint of %d entries, %d were recorded: %v", cp.Size, n, err)
+	}
+	seen := newWitness()
+	seen.marks = append(seen.marks, cp)
+	for seed := range uint64(20) {
+		seen.reread(t, f, disk.Crash(seed), false)
+	}
+	if err := l.Close(t.Context(), "test"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestOpenWaits: a book is not open before the record of its start is durable.
+func TestOpenWaits(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	l := f.open(t)
+	if durable, written := l.Entries(), uint64(l.log.Next()); durable != written {
+		t.Errorf("%d of the %d entries of a start are durable", durable, written)
+	}
+	if err := l.Close(t.Context(), "test"); err != nil {
+		t.Fatal(err)
 	}
 }
