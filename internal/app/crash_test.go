@@ -26,6 +26,7 @@ import (
 	"github.com/gatebook/gatebook/internal/admin"
 	"github.com/gatebook/gatebook/internal/testkit/bookcheck"
 	"github.com/gatebook/gatebook/internal/vfs"
+	"github.com/gatebook/gatebook/internal/vfs/crashfs"
 )
 
 // TestCrash takes the power away from a gateway under mixed load, hundreds of
@@ -397,4 +398,36 @@ func requestID(intent *bookcheck.Entry) (int64, bool) {
 		}
 	}
 	return 0, false
+}
+
+// TestInitSurvives takes the power away right after gatebook init: the keys are there
+// as surely as the book that they open.
+func TestInitSurvives(t *testing.T) {
+	t.Parallel()
+	disk := crashfs.New(nil, 1)
+	if err := errors.Join(disk.MkdirAll("/srv"), disk.SyncDir("/")); err != nil {
+		t.Fatal(err)
+	}
+	names, err := initOn(disk, "/srv/gate", "gate.test/book")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := bookcheck.On(disk)
+	for seed := range uint64(100) {
+		after := disk.Crash(seed)
+		for _, name := range append(names, "data/book.json", "data/keys.store", "data/checkpoints.jsonl") {
+			want, err := before.Read("/srv/gate/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := bookcheck.On(after).Read("/srv/gate/" + name); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("seed %d: %s has %d bytes of %d: %v", seed, name, len(got), len(want), err)
+			}
+		}
+		for _, sub := range []string{"targets.d", "secrets"} {
+			if _, err := after.List("/srv/gate/" + sub); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+		}
+	}
 }

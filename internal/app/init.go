@@ -56,7 +56,26 @@ include: [targets.d/*.yaml]
 // Init makes everything a new gateway needs in dir: keys, a local CA, an
 // example configuration and an empty book. It changes nothing that exists: a
 // directory that holds any of it is refused. It returns what it made.
+//
+// When it returns, all of it is durable: a book outlives a loss of power only
+// together with the keys that open it.
 func Init(dir, origin string) ([]string, error) {
+	names, err := initOn(vfs.OS(), dir, origin)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, "keys/") {
+			continue
+		}
+		if err := os.Chmod(filepath.Join(dir, name), 0o644); err != nil { //nolint:gosec // nothing in it is secret
+			return nil, err
+		}
+	}
+	return append(names, "data/ (an empty book)"), nil
+}
+
+func initOn(fsys vfs.FS, dir, origin string) ([]string, error) {
 	if !validOrigin.MatchString(origin) || len(origin) > 200 {
 		return nil, fmt.Errorf("%w, not %q", ErrOrigin, origin)
 	}
@@ -77,12 +96,17 @@ func Init(dir, origin string) ([]string, error) {
 	for name, text := range keys {
 		files["keys/"+name] = text
 	}
-	for _, sub := range []string{"", "keys", "tls", "data", "targets.d", "secrets"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+	subs := []string{"keys", "tls", "data", "targets.d", "secrets"}
+	changed := append([]string{""}, subs...)
+	if _, err := os.Lstat(dir); err != nil {
+		changed = append(changed, "..")
+	}
+	for _, sub := range subs {
+		if err := fsys.MkdirAll(filepath.Join(dir, sub)); err != nil {
 			return nil, err
 		}
 	}
-	if err := ledger.Create(vfs.OS(), filepath.Join(dir, "data"), origin, kek); err != nil {
+	if err := ledger.Create(fsys, filepath.Join(dir, "data"), origin, kek); err != nil {
 		return nil, err
 	}
 	files["gatebook.yaml"] = exampleConfig
@@ -92,22 +116,23 @@ func Init(dir, origin string) ([]string, error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		mode := os.FileMode(0o644)
-		if strings.HasPrefix(name, "keys/") {
-			mode = 0o600
-		}
-		if err := writeNew(filepath.Join(dir, name), files[name], mode); err != nil {
+		if err := writeNew(fsys, filepath.Join(dir, name), files[name]); err != nil {
 			return nil, err
 		}
 	}
-	return append(names, "data/ (an empty book)"), nil
+	for _, sub := range changed {
+		if err := fsys.SyncDir(filepath.Join(dir, sub)); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
 }
 
-func writeNew(path, text string, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+func writeNew(fsys vfs.FS, name, text string) error {
+	f, err := fsys.Create(name)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(text)
+	_, err = f.WriteAt([]byte(text), 0)
 	return errors.Join(err, f.Sync(), f.Close())
 }
