@@ -365,7 +365,7 @@ func TestEV06Keys(t *testing.T) {
 		{"another package key", line(w, "log") + line(other, "package") + line(w, "ssh"), "signer", ""},
 		{"another SSH key", line(w, "log") + line(w, "package") + line(other, "ssh"), "signer", ""},
 		{"no package key", line(w, "log"), "", "signer-unknown"},
-		{"a second log key of the origin", line(other, "log") + w.trust, "", ""},
+		{"EV-28 a second log key of the origin", line(other, "log") + w.trust, "", ""},
 		{"another issuer key", w.trust + "issuer https://issuer.test AAAA\n", "identity", ""},
 	} {
 		r := w.verify(t, pkg, test.trust, nil)

@@ -223,7 +223,7 @@ func TestID07KindsOfToken(t *testing.T) {
 		{name: "typ claim Logout", tok: with(idp.Claims{"typ": "Logout"}), want: hintKind},
 		{name: "typ claim number", tok: with(idp.Claims{"typ": 1}), want: hintKind},
 		{name: "events", tok: with(idp.Claims{"events": map[string]any{}}), want: hintKind},
-		{name: "cnf", tok: with(idp.Claims{"cnf": map[string]any{"jkt": "x"}}), want: hintBound},
+		{name: "ID-15 cnf", tok: with(idp.Claims{"cnf": map[string]any{"jkt": "x"}}), want: hintBound},
 		{name: "typ empty", tok: typ("")}, {name: "typ number", tok: typ(1)},
 	}
 	for _, bad := range []string{"logout+jwt", "dpop+jwt", "kb+jwt", "secevent+jwt", "oauth-authz-req+jwt", "application/logout+jwt", "JWE", "id_token+jwt", "at+jwt2", "JWT "} {
@@ -256,7 +256,7 @@ func TestID07KindsOfToken(t *testing.T) {
 		}
 		runAttacks(t, v, tests)
 	})
-	t.Run("bound tokens on request", func(t *testing.T) {
+	t.Run("ID-15 bound tokens on request", func(t *testing.T) {
 		t.Parallel()
 		v := newVerifier(t, local(s, func(o *Issuer) { o.InsecureIgnoreConfirmation = true }))
 		runAttacks(t, v, []attack{{name: "cnf", tok: with(idp.Claims{"cnf": map[string]any{"jkt": "x"}}), ok: true}})

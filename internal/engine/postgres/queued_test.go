@@ -62,9 +62,9 @@ func TestQueuedStatementsEndWithTheSession(t *testing.T) {
 	}
 }
 
-// TestTokenBySpelling: however gatebook.token is spelled, and wherever the
+// TestID22TokenBySpelling: however gatebook.token is spelled, and wherever the
 // session's own token stands, it reaches neither the target nor the record.
-func TestTokenBySpelling(t *testing.T) {
+func TestID22TokenBySpelling(t *testing.T) {
 	h := start(t)
 	c := h.connect("agents")
 	const jwt = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJlLW9mLXRoaXMtdG9rZW4"
