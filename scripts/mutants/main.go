@@ -47,11 +47,7 @@ func run(ctx context.Context, only string, list bool, jobs int) (ok bool, err er
 	if err != nil {
 		return false, err
 	}
-	text, err := os.ReadFile(filepath.Join(root, "scripts", "mutants", "mutants.txt"))
-	if err != nil {
-		return false, err
-	}
-	all, err := parse(string(text))
+	all, err := tables(filepath.Join(root, "scripts", "mutants"))
 	if err != nil {
 		return false, err
 	}
@@ -100,6 +96,34 @@ func run(ctx context.Context, only string, list bool, jobs int) (ok bool, err er
 		fmt.Println("  " + name)
 	}
 	return len(lived) == 0, nil
+}
+
+// tables reads every table of mutants in a directory. Names are unique in all of them.
+func tables(dir string) ([]*mutant, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.txt"))
+	if err != nil {
+		return nil, err
+	}
+	var all []*mutant
+	names := make(map[string]bool)
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		list, err := parse(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Base(name), err)
+		}
+		for _, m := range list {
+			if names[m.name] {
+				return nil, fmt.Errorf("%s: there are two mutants %s", filepath.Base(name), m.name)
+			}
+			names[m.name] = true
+		}
+		all = append(all, list...)
+	}
+	return all, nil
 }
 
 // mutated returns the texts of the files that the mutant changes.
