@@ -262,7 +262,8 @@ func TestOpsAndShutdown(t *testing.T) {
 			t.Errorf("%s: %d %s", path, code, text)
 		}
 	}
-	if _, text := get("/metrics"); !strings.Contains(text, "gatebook_ready 1") || !strings.Contains(text, "gatebook_journal_syncs_total") {
+	if _, text := get("/metrics"); !strings.Contains(text, "gatebook_ready 1") || !strings.Contains(text, "gatebook_journal_syncs_total") ||
+		!strings.Contains(text, "\ngo_goroutines ") || !strings.Contains(text, "\nprocess_resident_memory_bytes ") {
 		t.Errorf("metrics: %s", text)
 	}
 	if _, err := OpenBook(t.Context(), p.config(t), vfs.OS(), "test", "second", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "in use") {

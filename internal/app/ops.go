@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
@@ -39,7 +40,7 @@ func newOps(a *App) (*ops, error) {
 		fmt.Fprintln(w, "ok")
 	})
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector{a})
+	registry.MustRegister(collector{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return &ops{ln: ln, srv: &http.Server{
 		Handler: m, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second,
