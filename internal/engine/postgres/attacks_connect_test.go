@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"io"
 	"net"
@@ -386,5 +388,47 @@ func TestID19TwoAgents(t *testing.T) {
 	}
 	if len(texts) != 2 || texts["agents: SELECT 'of agents'"] != 3 || texts["short: SELECT 'of short'"] != 3 {
 		t.Errorf("recorded %v", texts)
+	}
+}
+
+// TestPG14CertificateOfAnother: a target with a certificate that the operator
+// does not trust, or for another host, gets nothing.
+func TestPG14CertificateOfAnother(t *testing.T) {
+	t.Parallel()
+	cert, pool, err := selfSigned()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := startFake(t, func(f *fakeConn) {
+		f.startup()
+		f.write([]byte{'S'})
+		f.conn = tls.Server(f.conn, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12})
+		f.in = pgwire.NewReader(f.conn, 1<<20)
+		if f.login() {
+			f.next()
+		}
+	})
+	for name, tt := range map[string]struct {
+		roots *x509.CertPool
+		host  string
+		ok    bool
+	}{
+		"PG-14 trusted": {pool, "127.0.0.1", true}, "PG-14 unknown": {x509.NewCertPool(), "127.0.0.1", false}, "PG-14 another host": {pool, "db.test", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, f.target, func(target *enforce.Target, _ *engine.Listener, _ *engine.Limits) {
+				target.TLS = enforce.TargetTLS{Mode: "verify-full", Config: func() (*tls.Config, error) {
+					return &tls.Config{RootCAs: tt.roots, ServerName: tt.host, MinVersion: tls.VersionTLS12}, nil
+				}}
+			})
+			c, err := loginRaw(h.addr, "default", "agents", "orders")
+			if (err == nil) != tt.ok {
+				t.Errorf("log-in: %v", err)
+			}
+			if err == nil {
+				_ = c.conn.Close()
+			}
+			h.closed()
+		})
 	}
 }
