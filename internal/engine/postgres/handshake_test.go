@@ -75,11 +75,11 @@ func TestOpenings(t *testing.T) {
 	}{
 		{"PG-01 bytes with SSLRequest", true, append(bytes.Clone(ssl), pgwire.AppendStartup(nil, 0, "user", "default")...), "S", 1},
 		{"PG-04 plaintext", true, pgwire.AppendStartup(nil, 0, "user", "default", "database", "orders"), "28P01", 1},
-		{"PG-05 odd strings", false, startupBody(v3, "user\x00default\x00database\x00\x00"), "08P01", 1},
-		{"PG-05 no terminator", false, startupBody(v3, "user\x00default\x00"), "08P01", 1},
-		{"PG-05 same key twice", false, startupBody(v3, "user\x00a\x00user\x00b\x00\x00"), "08P01", 1},
-		{"PG-05 bytes behind", false, startupBody(v3, "user\x00a\x00\x00x"), "08P01", 1},
-		{"PG-05 not UTF-8", false, startupBody(v3, "user\x00\xff\x00\x00"), "08P01", 1},
+		{"PG-05 odd strings", false, startupBody(v3, "user\x00default\x00database\x00\x00"), "malformed start-up", 1},
+		{"PG-05 no terminator", false, startupBody(v3, "user\x00default\x00"), "malformed start-up", 1},
+		{"PG-05 same key twice", false, startupBody(v3, "user\x00a\x00user\x00b\x00\x00"), "malformed start-up", 1},
+		{"PG-05 bytes behind", false, startupBody(v3, "user\x00a\x00\x00x"), "malformed start-up", 1},
+		{"PG-05 not UTF-8", false, startupBody(v3, "user\x00\xff\x00\x00"), "malformed start-up", 1},
 		{"PG-06 role in options", false, pgwire.AppendStartup(nil, 0, "user", "default", "database", "orders", "options", "-c role=postgres"), "0A000", 1},
 		{"PG-06 search_path", false, pgwire.AppendStartup(nil, 0, "user", "default", "database", "orders", "search_path", "x"), "0A000", 1},
 		{"PG-06 session_authorization", false, pgwire.AppendStartup(nil, 0, "user", "default", "database", "orders", "options", "--session-authorization=x"), "0A000", 1},
@@ -91,10 +91,10 @@ func TestOpenings(t *testing.T) {
 		{"PG-09 conninfo", false, pgwire.AppendStartup(nil, 0, "user", "default", "database", "orders host=evil"), "42501", 1},
 		{"PG-10 protocol 2.0", false, startupBody(2<<16, strings.Repeat("\x00", 288)), "", 1},
 		{"PG-10 protocol 4.0", false, startupBody(4<<16, "user\x00default\x00\x00"), "0A000", 1},
-		{"PG-11 length 0", false, word(0), "08P01", 1},
-		{"PG-11 length 7", false, word(7), "08P01", 1},
-		{"PG-11 negative", false, word(0xffffffff), "08P01", 1},
-		{"PG-11 above the cap", false, word(10001), "08P01", 1},
+		{"PG-11 length 0", false, word(0), "malformed start-up", 1},
+		{"PG-11 length 7", false, word(7), "malformed start-up", 1},
+		{"PG-11 negative", false, word(0xffffffff), "malformed start-up", 1},
+		{"PG-11 above the cap", false, word(10001), "malformed start-up", 1},
 		{"SSLRequest twice is TLS and fails", true, append(bytes.Clone(ssl), ssl...), "S", 1},
 		{"GSSENCRequest again and again", false, bytes.Repeat(gss, 8), "08P01", 1},
 		{"HTTP", false, []byte("GET / HTTP/1.1\r\n\r\n"), "08P01", 1},
@@ -161,7 +161,7 @@ func TestPG12HalfOpen(t *testing.T) {
 		_, _ = conn.Write([]byte{0, 0, 0x27, 0x10, 0})
 	}
 	for _, conn := range conns {
-		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetReadDeadline(began.Add(5 * time.Second))
 		_, _ = io.Copy(io.Discard, conn)
 		_ = conn.Close()
 	}

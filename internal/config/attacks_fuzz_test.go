@@ -1,0 +1,45 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// FuzzLoad: whatever stands in the files, loading them ends with a
+// configuration or with what is wrong, and one that loads has what a start needs.
+func FuzzLoad(f *testing.F) {
+	f.Add(good, goodTarget)
+	f.Add("version: 1\nissuers: &a [*a]\n", "targets: [{name: x, <<: {roles: {}}}]")
+	f.Add("version: 1\ndata: [\n", "")
+	f.Add("version: 2\nlisteners: [{protocol: postgres, address: 1}]\ninclude: ['../*', /etc/*]\n", "a: b: c")
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, main, target string) {
+		at := filepath.Join(dir, "gatebook.yaml")
+		for name, text := range map[string]string{at: main, filepath.Join(dir, "targets.d", "orders.yaml"): target} {
+			if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := Load(at)
+		if err != nil {
+			return
+		}
+		if c.Version != 1 || len(c.Issuers) == 0 || len(c.SHA256) != 64 {
+			t.Errorf("loaded: %+v", c.Config)
+		}
+		for _, i := range c.Issuers {
+			if len(i.Audience) == 0 || i.For == "" || i.Name == "" {
+				t.Errorf("loaded an issuer without its fields: %+v", i)
+			}
+		}
+		for _, x := range c.Targets {
+			if x.Name == "" || x.Address == "" || len(x.Roles) == 0 {
+				t.Errorf("loaded a target without its fields: %+v", x)
+			}
+		}
+	})
+}
