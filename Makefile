@@ -6,9 +6,13 @@ TOOLS := .cache/tools
 GOLANGCI := $(TOOLS)/golangci-lint
 # How long each fuzz target runs with `make fuzz`.
 T ?= 10s
+# How many crashes `make crash` goes through, how long `make soak` lasts and with how many sessions.
+CRASHES ?= 300
+SOAK ?= 15m
+SESSIONS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test race fuzz mutants crash lint gen
+.PHONY: help setup build demo test race fuzz mutants crash soak lint gen
 
 help: ## print the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,8 +40,11 @@ fuzz: ## every fuzz target in turn, T each
 mutants: setup ## break the guards one at a time; each must turn its test red (ONLY=ROW or ONLY=NAME)
 	go run ./scripts/mutants -only "$(ONLY)"
 
-crash: setup ## many more random crashes than `make test` does
-	GATEBOOK_CRASHES=300 go test -run Crash -timeout 60m ./internal/...
+crash: setup ## the power goes at 300 random moments under load, and every operation on a file is failed (CRASHES=N)
+	GATEBOOK_CRASHES=$(CRASHES) go test -count=1 -run 'Crash|Fault|Survive|Create|Space' -timeout 60m ./internal/...
+
+soak: setup build ## many sessions, agents that misbehave and values of 1 GB for SOAK=15m, SESSIONS=500
+	GATEBOOK=$(abspath $(BIN)) GATEBOOK_SOAK=$(SOAK) GATEBOOK_SESSIONS=$(SESSIONS) go test -count=1 -v -run 'TestSoak$$' -timeout 3h ./cmd/gatebook
 
 gen: ## make generated documents anew
 	go run ./internal/config/gen > docs/config.md

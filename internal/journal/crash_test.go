@@ -1,7 +1,10 @@
 package journal_test
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -14,9 +17,13 @@ import (
 // writers at once, and follows one history through all of it.
 func TestRandomCrashes(t *testing.T) {
 	t.Parallel()
+	runs := 8
+	if n, err := strconv.Atoi(os.Getenv("GATEBOOK_CRASHES")); err == nil {
+		runs = n
+	}
 	for _, mode := range []journal.Mode{journal.SyncAlways, journal.SyncInsecureInterval} {
-		for run := range 8 {
-			t.Run("", func(t *testing.T) {
+		for run := range runs {
+			t.Run(fmt.Sprintf("mode %d, seed %d", mode, run), func(t *testing.T) {
 				t.Parallel()
 				rng := rand.New(rand.NewPCG(uint64(run), uint64(mode)))
 				disk := crashfs.New(nil, uint64(run))

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -39,7 +41,11 @@ func openStore(t *testing.T, fsys vfs.FS, kek secret.String) *Store {
 // made from several places: a key that was given out always comes back.
 func TestKeysSurviveCrashes(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(40) {
+	seeds := 40
+	if n, err := strconv.Atoi(os.Getenv("GATEBOOK_CRASHES")); err == nil {
+		seeds = n
+	}
+	for seed := range uint64(seeds) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		kek := NewKEK()
 		var disk vfs.FS = crashfs.New(nil, seed)
