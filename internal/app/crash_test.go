@@ -24,9 +24,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gatebook/gatebook/internal/admin"
+	"github.com/gatebook/gatebook/internal/journal"
 	"github.com/gatebook/gatebook/internal/testkit/bookcheck"
 	"github.com/gatebook/gatebook/internal/vfs"
 	"github.com/gatebook/gatebook/internal/vfs/crashfs"
+	"github.com/gatebook/gatebook/internal/vfs/faultfs"
 )
 
 // TestCrash takes the power away from a gateway under mixed load, hundreds of
@@ -429,5 +431,28 @@ func TestInitSurvives(t *testing.T) {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 		}
+	}
+}
+
+// TestConfigIsRecordedFirst: a configuration comes into force once its record is
+// durable. Where the sync fails it does not.
+func TestConfigIsRecordedFirst(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t, "")
+	disk := faultfs.New(vfs.OS())
+	book, err := OpenBook(t.Context(), p.config(t), disk, "test", "check", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &App{cfg: p.config(t), book: book}
+	if err := a.recordConfig(t.Context(), "start"); err != nil {
+		t.Fatal(err)
+	}
+	disk.FailOp(faultfs.OpSync, faultfs.EIO, nil)
+	if err := a.recordConfig(t.Context(), "reload"); !errors.Is(err, journal.ErrStopped) {
+		t.Errorf("a configuration whose record is not durable: %v", err)
+	}
+	if err := book.Close(context.Background(), "test"); err == nil {
+		t.Error("the book closed as if nothing had happened")
 	}
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -329,5 +330,27 @@ func TestOpenWaits(t *testing.T) {
 	}
 	if err := l.Close(t.Context(), "test"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestBeatWaits: an export that begins with a heartbeat, and a stop, fail where
+// their entries are not durable.
+func TestBeatWaits(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	disk := faultfs.New(vfs.OS())
+	l, err := Open(t.Context(), disk, f.dir, f.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Beat(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	disk.FailOp(faultfs.OpSync, faultfs.EIO, nil)
+	if err := l.Beat(t.Context()); !errors.Is(err, journal.ErrStopped) {
+		t.Errorf("a heartbeat that is not durable: %v", err)
+	}
+	if err := l.Close(context.Background(), "test"); err == nil {
+		t.Error("the book closed as if nothing had happened")
 	}
 }
