@@ -49,7 +49,7 @@ func wholeLogin(params ...string) []byte {
 // to a listener that would take it without TLS: nothing of it is read.
 func TestPG01SmuggledLogin(t *testing.T) {
 	t.Parallel()
-	h := start(t, plaintext, quickStart)
+	h := start(t, plaintext)
 	login := wholeLogin("user", "default", "database", "orders")
 	if got := h.say(login); !strings.Contains(got, "let in") {
 		t.Fatalf("without the SSLRequest: %q", got)
@@ -133,7 +133,7 @@ func between(gateway net.Conn, added string) {
 // is the refusal.
 func TestPG04NoPasswordIsAsked(t *testing.T) {
 	t.Parallel()
-	h := start(t, quickStart)
+	h := start(t)
 	got := h.say(wholeLogin("user", "default", "database", "orders"))
 	if !strings.HasPrefix(got, "E") || !strings.Contains(got, "28P01") || strings.Contains(got, "let in") {
 		t.Errorf("%q", got)
@@ -151,7 +151,7 @@ func TestPG08ResolvedDatabase(t *testing.T) {
 			target.Roles = map[string]enforce.Role{"default": target.Roles["default"], "orders": r}
 		}
 	}
-	open, narrow := start(t, plaintext, quickStart, roles("agents")), start(t, plaintext, quickStart, roles("admins"))
+	open, narrow := start(t, plaintext, roles("agents")), start(t, plaintext, roles("admins"))
 	for _, database := range []string{"absent", ""} {
 		params := func(user string) []string {
 			if database == "absent" {
@@ -318,7 +318,7 @@ func TestPG16NameIsNotIdentity(t *testing.T) {
 // start-up packet says where an agent comes from.
 func TestID18SourceIsThePeer(t *testing.T) {
 	t.Parallel()
-	h := start(t, plaintext, quickStart)
+	h := start(t, plaintext)
 	login := wholeLogin("user", "default", "database", "orders")
 	for name, head := range map[string]string{
 		"version 1": "PROXY TCP4 192.0.2.7 192.0.2.8 4711 5432\r\n",

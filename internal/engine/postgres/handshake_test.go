@@ -248,7 +248,7 @@ func bearerListener(_ *enforce.Target, l *engine.Listener, _ *engine.Limits) {
 // TestPG17Bearer is PG-17.
 func TestPG17Bearer(t *testing.T) {
 	t.Parallel()
-	h := start(t, bearerListener, quickStart)
+	h := start(t, bearerListener)
 	startup := pgwire.AppendStartup(nil, 0, "user", "default", "database", "orders")
 	initial := func(response string) []byte {
 		body := append([]byte("OAUTHBEARER\x00"), binary.BigEndian.AppendUint32(nil, uint32(len(response)))...)
