@@ -12,7 +12,7 @@ SOAK ?= 15m
 SESSIONS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test race fuzz mutants crash soak lint gen
+.PHONY: help setup build demo test race fuzz mutants crash soak bench lint gen
 
 help: ## print the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -45,6 +45,10 @@ crash: setup ## the power goes at 300 random moments under load, and every opera
 
 soak: setup build ## many sessions, agents that misbehave and values of 1 GB for SOAK=15m, SESSIONS=500
 	GATEBOOK=$(abspath $(BIN)) GATEBOOK_SOAK=$(SOAK) GATEBOOK_SESSIONS=$(SESSIONS) go test -count=1 -v -run 'TestSoak$$' -timeout 3h ./cmd/gatebook
+
+bench: build ## direct, PgBouncer and Gatebook side by side: bench/results.json and results.svg (about half an hour; BENCH="-only …")
+	@scripts/setup.sh bench
+	go run ./bench $(BENCH)
 
 gen: ## make generated documents anew
 	go run ./internal/config/gen > docs/config.md

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Finds what the demo and the tests need besides Go, and installs what is missing
-# with the system's package manager. "setup.sh race" adds what the race detector needs.
+# with the system's package manager. "setup.sh race" adds what the race detector needs, "setup.sh bench" what the benchmark does.
 set -euo pipefail
 
 missing=()
@@ -13,6 +13,8 @@ command -v openssl > /dev/null || missing+=(openssl)
 command -v ssh-keygen > /dev/null || missing+=(openssh-client)
 command -v unzip > /dev/null || missing+=(unzip)
 command -v xxd > /dev/null || missing+=(xxd)
+# Only `make bench` needs PgBouncer, to compare with; it lies outside of some PATHs.
+if [ "${1:-}" = bench ] && ! command -v pgbouncer > /dev/null && [ ! -x /usr/sbin/pgbouncer ]; then missing+=(pgbouncer); fi
 if [ "${1:-}" = race ] && ! command -v "${CC:-gcc}" > /dev/null; then missing+=(gcc libc6-dev); fi # the race detector needs cgo
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
