@@ -19,6 +19,11 @@ func FuzzParseHeader(f *testing.F) {
 		if err == nil && !bytes.Equal(AppendHeader(nil, &h), line) {
 			t.Errorf("%q is not what its header gives", line)
 		}
+		short, ok := scanHeader(line)
+		long, err := explainHeader(line)
+		if ok != (err == nil) || ok && short != long {
+			t.Errorf("%q: read by form %v %+v, by JSON %v %+v", line, ok, short, err, long)
+		}
 	})
 }
 

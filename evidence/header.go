@@ -48,11 +48,17 @@ const (
 	KindSessionEnd Kind = "session-end" // the session is over
 )
 
-var kinds = map[Kind]bool{
-	KindBoot: true, KindStop: true, KindHeartbeat: true, KindConfig: true, KindKey: true, KindAdmin: true, KindGate: true,
-	KindPrincipal: true, KindTarget: true, KindRefused: true, KindSession: true, KindUpstream: true, KindIdentity: true,
-	KindIntent: true, KindRequest: true, KindAnswer: true, KindOutcome: true, KindCancel: true, KindNote: true, KindSessionEnd: true,
-}
+// kinds gives the constant for a kind's name, so that reading one allocates nothing.
+var kinds = func() map[string]Kind {
+	m := make(map[string]Kind)
+	for _, k := range []Kind{
+		KindBoot, KindStop, KindHeartbeat, KindConfig, KindKey, KindAdmin, KindGate, KindPrincipal, KindTarget, KindRefused,
+		KindSession, KindUpstream, KindIdentity, KindIntent, KindRequest, KindAnswer, KindOutcome, KindCancel, KindNote, KindSessionEnd,
+	} {
+		m[string(k)] = k
+	}
+	return m
+}()
 
 // Pseudonym stands for a target or an actor in headers: the first 16 bytes of
 // HMAC-SHA-256 under the book's epoch key. The zero value means "none".
@@ -90,7 +96,7 @@ func AppendHeader(dst []byte, h *Header) []byte {
 	dst = append(dst, `{"v":1,"i":`...)
 	dst = strconv.AppendUint(dst, h.Index, 10)
 	dst = append(dst, `,"t":"`...)
-	dst = h.Time.UTC().AppendFormat(dst, headerTime)
+	dst = appendTime(dst, h.Time)
 	dst = append(dst, `","k":"`...)
 	dst = append(dst, h.Kind...)
 	if !h.Session.IsZero() {
@@ -144,6 +150,14 @@ var ErrHeader = errors.New("malformed entry header")
 // ParseHeader reads one line without its newline. Only the exact bytes that
 // AppendHeader would write are accepted, so that one header has one form.
 func ParseHeader(line []byte) (Header, error) {
+	if h, ok := scanHeader(line); ok {
+		return h, nil
+	}
+	return explainHeader(line)
+}
+
+// explainHeader parses a line by way of its JSON, to say what is wrong with it.
+func explainHeader(line []byte) (Header, error) {
 	var h Header
 	if len(line) > MaxHeader {
 		return h, fmt.Errorf("%w: %d bytes, at most %d", ErrHeader, len(line), MaxHeader)
@@ -155,7 +169,7 @@ func ParseHeader(line []byte) (Header, error) {
 	if w.V != HeaderVersion {
 		return h, fmt.Errorf("%w: version %d, this program reads %d", ErrHeader, w.V, HeaderVersion)
 	}
-	if !kinds[w.K] {
+	if kinds[string(w.K)] == "" {
 		return h, fmt.Errorf("%w: unknown kind %q", ErrHeader, w.K)
 	}
 	if w.D != "" && w.D != "allow" && w.D != "deny" {
@@ -183,6 +197,139 @@ func ParseHeader(line []byte) (Header, error) {
 		return h, fmt.Errorf("%w: not in canonical form", ErrHeader)
 	}
 	return h, nil
+}
+
+// scanHeader reads the exact form that AppendHeader writes, and reports whether
+// the line has it.
+func scanHeader(line []byte) (Header, bool) {
+	c := headerCursor{rest: line, ok: len(line) <= MaxHeader}
+	var h Header
+	c.literal(`{"v":1,"i":`)
+	h.Index = c.number()
+	c.literal(`,"t":"`)
+	h.Time = c.time()
+	c.literal(`","k":"`)
+	h.Kind = c.kind()
+	if c.has(`","s":"`) {
+		id, err := ParseID(string(c.take(idEncoding.EncodedLen(len(h.Session)))))
+		c.ok = c.ok && err == nil
+		h.Session = id
+	}
+	c.literal(`"`)
+	if c.has(`,"x":`) {
+		h.Exchange = c.number()
+	}
+	switch {
+	case c.has(`,"d":"allow"`):
+		h.Decision = "allow"
+	case c.has(`,"d":"deny"`):
+		h.Decision = "deny"
+	}
+	c.literal(`,"n":`)
+	h.BodyLen = c.number()
+	if c.has(`,"g":"`) {
+		c.hex(h.Target[:])
+	}
+	if c.has(`,"a":"`) {
+		c.hex(h.Actor[:])
+	}
+	c.literal(`,"c":"`)
+	c.hex(h.Commit[:])
+	c.literal(`}`)
+	if !c.ok || len(c.rest) > 0 {
+		return Header{}, false
+	}
+	// Whatever was read too generously above shows here.
+	var buf [MaxHeader]byte
+	return h, bytes.Equal(AppendHeader(buf[:0], &h), line)
+}
+
+// headerCursor walks through a header line. Once ok is false it stays so.
+type headerCursor struct {
+	rest []byte
+	ok   bool
+}
+
+// has takes s off if it stands next.
+func (c *headerCursor) has(s string) bool {
+	if len(c.rest) < len(s) || string(c.rest[:len(s)]) != s {
+		return false
+	}
+	c.rest = c.rest[len(s):]
+	return true
+}
+
+func (c *headerCursor) literal(s string) { c.ok = c.has(s) && c.ok }
+
+func (c *headerCursor) take(n int) []byte {
+	if len(c.rest) < n {
+		c.ok = false
+		return nil
+	}
+	b := c.rest[:n]
+	c.rest = c.rest[n:]
+	return b
+}
+
+func (c *headerCursor) number() uint64 {
+	n := 0
+	for n < len(c.rest) && n < 20 && c.rest[n] >= '0' && c.rest[n] <= '9' {
+		n++
+	}
+	x, err := strconv.ParseUint(string(c.take(n)), 10, 64)
+	c.ok = c.ok && err == nil
+	return x
+}
+
+func (c *headerCursor) kind() Kind {
+	n := max(0, bytes.IndexByte(c.rest, '"'))
+	k, ok := kinds[string(c.take(n))]
+	c.ok = c.ok && ok
+	return k
+}
+
+func (c *headerCursor) hex(dst []byte) {
+	_, err := hex.Decode(dst, c.take(2*len(dst)))
+	c.ok = c.ok && err == nil
+	c.literal(`"`)
+}
+
+// time reads the form headerTime.
+func (c *headerCursor) time() time.Time {
+	b := c.take(len(headerTime))
+	if !c.ok {
+		return time.Time{}
+	}
+	n := func(from, to int) (x int) {
+		for _, d := range b[from:to] {
+			x = x*10 + int(d-'0')
+		}
+		return x
+	}
+	return time.Date(n(0, 4), time.Month(n(5, 7)), n(8, 10), n(11, 13), n(14, 16), n(17, 19), n(20, 26)*1000, time.UTC)
+}
+
+// appendTime appends t in UTC in the form headerTime, which package time
+// formats at several times the cost.
+func appendTime(dst []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(dst, headerTime)
+	}
+	hour, minute, second := t.Clock()
+	us := t.Nanosecond() / 1000
+	two := func(x int, mark byte) { dst = append(dst, byte('0'+x/10), byte('0'+x%10), mark) }
+	dst = append(dst, byte('0'+year/1000), byte('0'+year/100%10))
+	two(year%100, '-')
+	two(int(month), '-')
+	two(day, 'T')
+	two(hour, ':')
+	two(minute, ':')
+	two(second, '.')
+	dst = append(dst, byte('0'+us/100000), byte('0'+us/10000%10), byte('0'+us/1000%10), byte('0'+us/100%10))
+	two(us%100, 'Z')
+	return dst
 }
 
 func parseHex(dst []byte, s string, empty bool) error {

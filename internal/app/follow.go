@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatebook/gatebook/evidence"
@@ -26,13 +27,53 @@ type follower struct {
 	err       error        // why
 	following bool
 	restart   chan struct{} // tells run that x was replaced
+
+	asked atomic.Int64  // who waits for the tables to catch up
+	nudge chan struct{} // tells Follow that somebody asks
+	// Of the last call of share; used by Follow's goroutine.
+	seen   uint64
+	seenAt time.Time
+	pace   float64
+}
+
+const (
+	// busyEntries is how many entries a second make a busy gate, whose
+	// processors the query tables must not take.
+	busyEntries = 2000
+	// busyShare is the part of one processor that they take then, until they are
+	// busyLag entries behind; from four times that on they take all of one.
+	busyShare = 0.1
+	busyLag   = 1 << 20
+)
+
+// share implements index.Options.Share.
+func (f *follower) share() float64 {
+	if f.asked.Load() > 0 {
+		return 1
+	}
+	if took := time.Since(f.seenAt); took > time.Second {
+		n := f.l.Entries()
+		rate := float64(n-f.seen) / took.Seconds()
+		f.seen, f.seenAt = n, time.Now()
+		lag := f.lag()
+		switch {
+		case rate < busyEntries || lag > 4*busyLag:
+			f.pace = 1
+		case lag > busyLag:
+			f.pace = 0.5
+		default:
+			f.pace = busyShare
+		}
+	}
+	return f.pace
 }
 
 func openIndex(ctx context.Context, l *ledger.Ledger, dir string, text bool, log *slog.Logger) (*follower, error) {
 	f := &follower{
-		l: l, log: log, restart: make(chan struct{}, 1),
+		l: l, log: log, restart: make(chan struct{}, 1), nudge: make(chan struct{}, 1), pace: 1, seen: l.Entries(), seenAt: time.Now(),
 		o: index.Options{Path: filepath.Join(dir, "index", "index.sqlite"), Origin: l.Origin(), Text: text, Log: log},
 	}
+	f.o.Share = f.share
 	f.x, f.err = index.Open(ctx, f.o)
 	if f.err != nil {
 		if !errors.Is(f.err, index.ErrRebuild) {
@@ -72,7 +113,7 @@ func (f *follower) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		x, _ := f.current()
 		if x != nil {
-			err := x.Follow(ctx, f.source, nil)
+			err := x.Follow(ctx, f.source, f.nudge)
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -136,6 +177,12 @@ func (s *source) Close() error { return s.sc.Close() }
 
 // CaughtUp implements admin.Index.
 func (f *follower) CaughtUp(ctx context.Context, n uint64) error {
+	f.asked.Add(1)
+	defer f.asked.Add(-1)
+	select {
+	case f.nudge <- struct{}{}:
+	default:
+	}
 	for {
 		f.mu.Lock()
 		x, err, following := f.x, f.err, f.following

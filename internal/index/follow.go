@@ -106,10 +106,14 @@ func (x *Index) followFrom(ctx context.Context, source Opener, wake <-chan struc
 	timer := time.NewTimer(pollEvery)
 	defer timer.Stop()
 	for {
-		if _, err := x.CatchUp(ctx, src); err != nil {
+		rest, err := x.step(ctx, src)
+		if err != nil {
 			return err
 		}
-		timer.Reset(pollEvery)
+		if rest <= 0 {
+			continue
+		}
+		timer.Reset(rest)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -120,6 +124,28 @@ func (x *Index) followFrom(ctx context.Context, source Opener, wake <-chan struc
 		case <-timer.C:
 		}
 	}
+}
+
+// step takes in one batch, a short one if the share of time is less than the
+// whole, and returns how long to rest before the next.
+func (x *Index) step(ctx context.Context, src Source) (rest time.Duration, err error) {
+	x.follow.Lock()
+	defer x.follow.Unlock()
+	share, atMost := 1.0, batchTime
+	if x.o.Share != nil {
+		if share = x.o.Share(); share < 1 {
+			share, atMost = max(share, 0.01), batchTime/10
+		}
+	}
+	began := time.Now()
+	n, end, err := x.batch(ctx, src, atMost)
+	switch {
+	case err != nil:
+		return 0, asRebuild(err)
+	case end && n == 0:
+		return pollEvery, nil
+	}
+	return time.Duration(float64(time.Since(began)) * (1/share - 1)), nil
 }
 
 // verify compares the source's first entry with the last one that is in.
@@ -152,7 +178,7 @@ func (x *Index) CatchUp(ctx context.Context, src Source) (uint64, error) {
 	defer x.follow.Unlock()
 	var total uint64
 	for {
-		n, end, err := x.batch(ctx, src)
+		n, end, err := x.batch(ctx, src, batchTime)
 		total += n
 		if end || err != nil {
 			return total, asRebuild(err)
@@ -162,7 +188,7 @@ func (x *Index) CatchUp(ctx context.Context, src Source) (uint64, error) {
 
 // batch takes in one transaction's worth of entries. end reports that the
 // source has no more for now.
-func (x *Index) batch(ctx context.Context, src Source) (n uint64, end bool, err error) {
+func (x *Index) batch(ctx context.Context, src Source, atMost time.Duration) (n uint64, end bool, err error) {
 	x.mu.Lock()
 	closed := x.closed
 	x.mu.Unlock()
@@ -202,7 +228,7 @@ func (x *Index) batch(ctx context.Context, src Source) (n uint64, end bool, err 
 		}
 		n++
 		size += len(body)
-		if n >= batchEntries || size >= batchBytes || time.Since(began) >= batchTime || ctx.Err() != nil {
+		if n >= batchEntries || size >= batchBytes || time.Since(began) >= atMost || ctx.Err() != nil {
 			break
 		}
 		if h, body, erased, err = src.Next(); errors.Is(err, io.EOF) {

@@ -56,6 +56,10 @@ type Options struct {
 	// MaxBytes bounds the database file; 0 is no bound. An index that is full
 	// stops following.
 	MaxBytes int64
+	// Share, if not nil, is asked before each batch which part of the time
+	// Follow may work, above 0 and at most 1; between batches it rests for the
+	// other part, at most until its wake says otherwise.
+	Share func() float64
 	// Log gets what the index has to say besides errors; nil is silent.
 	Log *slog.Logger
 }

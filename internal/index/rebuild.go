@@ -67,7 +67,7 @@ func fill(ctx context.Context, o Options, src Source, progress func(n uint64)) (
 	x.follow.Lock()
 	defer x.follow.Unlock()
 	for {
-		_, end, err := x.batch(ctx, src)
+		_, end, err := x.batch(ctx, src, batchTime)
 		if err != nil {
 			return asRebuild(err)
 		}
