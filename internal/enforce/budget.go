@@ -44,8 +44,8 @@ func (b *budgets) of(id string) *budget {
 }
 
 // add counts an exchange, or further bytes of one.
-func (u *budget) add(exchanges, bytes int) {
-	now, since := time.Now().UnixNano(), u.since.Load()
+func (u *budget) add(at time.Time, exchanges, bytes int) {
+	now, since := at.UnixNano(), u.since.Load()
 	if now-since >= int64(budgetWindow) && u.since.CompareAndSwap(since, now) {
 		u.exchanges.Store(0)
 		u.bytes.Store(0)
@@ -56,11 +56,11 @@ func (u *budget) add(exchanges, bytes int) {
 
 // check returns the refusal of a principal that has used up what it may in
 // this window. The exchange that runs over is still finished.
-func (u *budget) check(s *Snapshot) *access.DenyError {
+func (u *budget) check(now time.Time, s *Snapshot) *access.DenyError {
 	if s.PrincipalExchanges == 0 && s.PrincipalBytes == 0 {
 		return nil
 	}
-	if time.Now().UnixNano()-u.since.Load() >= int64(budgetWindow) {
+	if now.UnixNano()-u.since.Load() >= int64(budgetWindow) {
 		return nil
 	}
 	deny := &access.DenyError{

@@ -59,7 +59,7 @@ type stream struct {
 func (s *Session) Begin(a *access.Action) *Exchange {
 	x := &Exchange{s: s, began: time.Now()}
 	s.active.Store(x.began.UnixNano())
-	x.deny = s.decide(a)
+	x.deny = s.decide(a, x.began)
 	in := evidence.Intent{
 		Op: a.Op, Origin: a.Origin, Rule: "target.allow", Opaque: true, Text: a.Text, Detail: a.Detail,
 	}
@@ -96,14 +96,14 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 	}
 	s.last++
 	s.open[x.n] = x
-	s.budget.add(1, len(a.Text)+len(a.Detail))
+	s.budget.add(x.began, 1, len(a.Text)+len(a.Detail))
 	s.gate.exchanges.Add(1)
 	s.gate.openExchanges.Add(1)
 	return x
 }
 
 // decide returns the refusal, or nil. Whatever prevents a decision refuses.
-func (s *Session) decide(a *access.Action) *access.DenyError {
+func (s *Session) decide(a *access.Action, now time.Time) *access.DenyError {
 	if a.Origin != "" {
 		// The gateway's own statements also end what an ended session runs;
 		// they need nothing but a book.
@@ -123,12 +123,12 @@ func (s *Session) decide(a *access.Action) *access.DenyError {
 		return s.over()
 	}
 	s.mu.Lock()
-	expired := s.expired || (!s.principal.SessionEnd.IsZero() && !time.Now().Before(s.principal.SessionEnd))
+	expired := s.expired || (!s.principal.SessionEnd.IsZero() && !now.Before(s.principal.SessionEnd))
 	s.mu.Unlock()
 	if expired {
 		return errExpired()
 	}
-	if deny := s.budget.check(s.gate.snap.Load()); deny != nil {
+	if deny := s.budget.check(now, s.gate.snap.Load()); deny != nil {
 		return deny
 	}
 	return a.Refuse
@@ -271,7 +271,7 @@ func (x *Exchange) flush(st *stream, kind evidence.Kind) error {
 	}
 	st.digest.Write(st.pending)
 	st.bytes += uint64(len(st.pending))
-	x.s.budget.add(0, len(st.pending))
+	x.s.budget.add(time.Now(), 0, len(st.pending))
 	st.pending = st.pending[:0]
 	st.previous = r
 	return nil
@@ -328,10 +328,11 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 		x.out.digest.Sum(x.sum[:0])
 	}
 	x.out.bytes += uint64(len(x.out.pending))
-	x.s.budget.add(0, len(x.out.pending))
+	now := time.Now()
+	x.s.budget.add(now, 0, len(x.out.pending))
 	body := evidence.Outcome{
 		Status: string(o.Status), Tag: o.Tag, Code: o.Code, Message: o.Message, Rows: o.Rows, Bytes: x.out.bytes,
-		Chunks: x.out.chunks, Request: x.in.chunks, ReadyUS: x.readyUS, TotalUS: time.Since(x.began).Microseconds(),
+		Chunks: x.out.chunks, Request: x.in.chunks, ReadyUS: x.readyUS, TotalUS: now.Sub(x.began).Microseconds(),
 		Cause: cause, Detail: o.Detail,
 	}
 	x.event = audit.Event{
@@ -340,7 +341,7 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 	}
 	receipt, appendErr := x.s.rec.Append(&x.event)
 	x.event = audit.Event{}
-	x.s.done(x)
+	x.s.done(x, now)
 	if err = errors.Join(err, appendErr); err != nil {
 		return nil, errClosed(err)
 	}
@@ -349,8 +350,8 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 
 // done takes an exchange off its session's list and ends a session whose
 // identity expired while the exchange ran.
-func (s *Session) done(x *Exchange) {
-	s.active.Store(time.Now().UnixNano())
+func (s *Session) done(x *Exchange, now time.Time) {
+	s.active.Store(now.UnixNano())
 	s.gate.openExchanges.Add(-1)
 	s.mu.Lock()
 	delete(s.open, x.n)

@@ -52,7 +52,8 @@ type Gate struct {
 
 	mu       sync.Mutex
 	sessions map[evidence.ID]*Session
-	closing  *access.DenyError // set once the gate admits nobody any more
+	// closing is set, with mu held, once the gate admits nobody any more.
+	closing atomic.Pointer[access.DenyError]
 }
 
 // New returns an open gate.
@@ -77,10 +78,7 @@ func (g *Gate) SetSnapshot(s *Snapshot) { g.snap.Store(s) }
 
 // Err returns why the gate is closed, or nil. A closed gate refuses every new exchange.
 func (g *Gate) Err() error {
-	g.mu.Lock()
-	closing := g.closing
-	g.mu.Unlock()
-	if closing != nil {
+	if closing := g.closing.Load(); closing != nil {
 		return closing
 	}
 	return g.rec.Err()
@@ -169,7 +167,7 @@ func (g *Gate) Session(id evidence.ID) *Session {
 func (g *Gate) Shutdown(ctx context.Context, hard context.Context) error {
 	why := &access.DenyError{Code: access.CodeShutdown, Rule: "gate", Reason: "the gateway is shutting down"}
 	g.mu.Lock()
-	g.closing = why
+	g.closing.Store(why)
 	g.mu.Unlock()
 	for ctx.Err() == nil && g.openExchanges.Load() > 0 {
 		if !pause(ctx, 20*time.Millisecond) {

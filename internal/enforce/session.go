@@ -122,7 +122,7 @@ func (g *Gate) open(ctx context.Context, o *Opening) (*Session, error) {
 		began: time.Now(), principal: &v.Principal, open: make(map[uint64]*Exchange), budget: g.budgets.of(v.Principal.ID()),
 	}
 	s.keepToken(v.Token)
-	if deny := s.budget.check(snap); deny != nil {
+	if deny := s.budget.check(time.Now(), snap); deny != nil {
 		return refuse(deny)
 	}
 	if err := s.takePlaces(ctx); err != nil {
@@ -287,8 +287,7 @@ func (s *Session) start(ctx context.Context) error {
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	g := s.gate
 	g.mu.Lock()
-	if g.closing != nil {
-		why := g.closing
+	if why := g.closing.Load(); why != nil {
 		g.mu.Unlock()
 		s.cancel(why)
 		_ = s.end(why)

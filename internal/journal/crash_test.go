@@ -136,3 +136,24 @@ func TestCloseSurvives(t *testing.T) {
 		closeLog(t, l)
 	}
 }
+
+// TestSyncTakesTheQueue: Sync covers what was appended and not waited for.
+func TestSyncTakesTheQueue(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []journal.Mode{journal.SyncAlways, journal.SyncInsecureInterval} {
+		disk := crashfs.New(nil, 1)
+		create(t, disk)
+		o := small()
+		o.Mode, o.Interval = mode, time.Hour
+		l, _ := open(t, disk, o)
+		for i := range journal.Seq(5) {
+			add(t, l, payload(i))
+		}
+		if err := l.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		after := disk.Crash(1)
+		closeLog(t, l)
+		recoverAndCheck(t, after, 5, 5)
+	}
+}

@@ -66,8 +66,9 @@ type Log struct {
 	parked  bool   // cur cannot be written for want of space
 	closing bool
 	closed  bool
-	err     error // why the journal stopped
-	armed   bool  // the background goroutine watches cur
+	err     error       // why the journal stopped
+	stopped atomic.Bool // err is set, for those who do not hold mu
+	armed   bool        // the background goroutine watches cur
 	space   space
 	stats   Stats
 
@@ -126,6 +127,9 @@ func (l *Log) Synced() Seq { return Seq(l.synced.Load()) }
 
 // Err returns why the journal stopped for good, or nil. It matches ErrStopped.
 func (l *Log) Err() error {
+	if !l.stopped.Load() {
+		return nil
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
@@ -137,6 +141,7 @@ func (l *Log) fail(cause error) {
 		return
 	}
 	l.err = fmt.Errorf("%w: %w", ErrStopped, cause)
+	l.stopped.Store(true)
 	if l.cur.done != nil { // the leader wakes those of the flying batch
 		close(l.cur.done)
 		l.cur.done = nil

@@ -37,8 +37,9 @@ type answers struct {
 	partial bool
 	// gone says why the agent takes no more answers. What runs still gets its
 	// outcome, but no more of its answer is recorded.
-	gone error
-	busy int // recent flushes that were large
+	gone  error
+	busy  int      // recent flushes that were large
+	until deadline // of writes to the agent
 }
 
 func (p *answers) init(r *relay) {
@@ -110,7 +111,9 @@ func (p *answers) write(b []byte) {
 		return
 	}
 	r := p.r
-	_ = r.a.conn.SetWriteDeadline(time.Now().Add(r.d.limits.Stall))
+	if at, due := p.until.next(r.d.limits.Stall); due {
+		_ = r.a.conn.SetWriteDeadline(at)
+	}
 	if r.s.Context().Err() != nil { // looked at after the deadline was set, which the session's end sets too
 		_ = r.a.conn.SetWriteDeadline(time.Now().Add(time.Second))
 	}

@@ -273,6 +273,21 @@ func (r *relay) terminate(ctx context.Context) error {
 	return nil
 }
 
+// deadline is a moving time limit of a connection's writes. Setting one costs
+// more than recording an entry does, so it is set again only when an eighth of it has passed.
+type deadline struct{ at time.Time }
+
+// next returns when a write that begins now must end, at most d from now, and
+// whether that is due to be set.
+func (l *deadline) next(d time.Duration) (at time.Time, due bool) {
+	at = time.Now().Add(d)
+	if at.Sub(l.at) <= d/8 {
+		return l.at, false
+	}
+	l.at = at
+	return at, true
+}
+
 // drain waits until nothing is under way, at most d.
 func (r *relay) drain(ctx context.Context, d time.Duration) {
 	ctx, stop := context.WithTimeout(ctx, d)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 	"unicode/utf8"
 
 	"github.com/gatebook/gatebook/internal/access"
@@ -33,8 +32,9 @@ type requests struct {
 	out     []byte
 	items   []item
 	exchs   []*exch
-	charged int // of the memory budget
-	busy    int // recent batches that were large
+	charged int      // of the memory budget
+	busy    int      // recent batches that were large
+	until   deadline // of writes to the target
 
 	// dirty: messages of the extended protocol were forwarded and no Sync after them.
 	dirty bool
@@ -310,8 +310,10 @@ func (q *requests) skip(it item) error {
 // send writes the batch to the target.
 func (q *requests) send(ctx context.Context) error {
 	r := q.r
-	if err := r.up.conn.SetWriteDeadline(time.Now().Add(r.d.limits.Stall)); err != nil {
-		return fmt.Errorf("%w: %w", errTargetWrite, err)
+	if at, due := q.until.next(r.d.limits.Stall); due {
+		if err := r.up.conn.SetWriteDeadline(at); err != nil {
+			return fmt.Errorf("%w: %w", errTargetWrite, err)
+		}
 	}
 	if ctx.Err() != nil { // looked at after the deadline was set, which the session's end sets too
 		return context.Cause(ctx)
