@@ -320,7 +320,8 @@ func TestCheckpointSyncs(t *testing.T) {
 	}
 }
 
-// TestOpenWaits: a book is not open before the record of its start is durable.
+// TestOpenWaits: a book is not open before the record of its start is durable,
+// and its last checkpoint covers the record of its stop.
 func TestOpenWaits(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -330,6 +331,13 @@ func TestOpenWaits(t *testing.T) {
 	}
 	if err := l.Close(t.Context(), "test"); err != nil {
 		t.Fatal(err)
+	}
+	b, err := bookcheck.Read(bookcheck.OS{}, f.dir, f.kek.Reveal(), f.opts.PublicKeys.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(b.Entries); b.Entries[n-1].Kind != "stop" || b.Covered != uint64(n) {
+		t.Errorf("of %d entries, the last a %s, the last checkpoint covers %d", n, b.Entries[n-1].Kind, b.Covered)
 	}
 }
 
