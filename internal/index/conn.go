@@ -36,9 +36,15 @@ type sqliteConn interface {
 	ColumnInfo(query string) ([]sqlite.ColumnInfo, error)
 }
 
+type sqliteStatement interface {
+	driver.Stmt
+	driver.StmtExecContext
+	driver.StmtQueryContext
+}
+
 // statement is a prepared statement with room for its arguments.
 type statement struct {
-	s    driver.StmtExecContext
+	s    sqliteStatement
 	args []driver.NamedValue
 }
 
@@ -61,7 +67,7 @@ func (x *Index) connect(ctx context.Context, path, mode string) (*conn, error) {
 func (c *conn) Close() (err error) {
 	c.once.Do(func() {
 		for _, s := range c.stmts {
-			err = errors.Join(err, s.s.(driver.Stmt).Close())
+			err = errors.Join(err, s.s.Close())
 		}
 		if c.pool != nil {
 			err = errors.Join(err, c.pool.Close())
@@ -121,21 +127,30 @@ func verb(query string) string {
 	return strings.Join(words[:min(3, len(words))], " ")
 }
 
-// run executes a statement that stays prepared on this connection. Arguments
-// are nil, int64, string or []byte.
-func (c *conn) run(ctx context.Context, query string, args ...any) error {
+// prepared returns a statement that stays prepared on this connection, with
+// its arguments: nil, int64, string or []byte.
+func (c *conn) prepared(ctx context.Context, query string, args []any) (*statement, error) {
 	st := c.stmts[query]
 	if st == nil {
 		s, err := c.c.PrepareContext(ctx, query)
 		if err != nil {
-			return fmt.Errorf("index: prepare %s: %w", verb(query), err)
+			return nil, fmt.Errorf("index: prepare %s: %w", verb(query), err)
 		}
-		st = &statement{s: s.(driver.StmtExecContext)}
+		st = &statement{s: s.(sqliteStatement)}
 		c.stmts[query] = st
 	}
 	st.args = st.args[:0]
 	for i, a := range args {
 		st.args = append(st.args, driver.NamedValue{Ordinal: i + 1, Value: a})
+	}
+	return st, nil
+}
+
+// run executes a statement that returns no rows.
+func (c *conn) run(ctx context.Context, query string, args ...any) error {
+	st, err := c.prepared(ctx, query, args)
+	if err != nil {
+		return err
 	}
 	if _, err := st.s.ExecContext(ctx, st.args); err != nil {
 		return fmt.Errorf("index: %s: %w", verb(query), err)
@@ -145,7 +160,11 @@ func (c *conn) run(ctx context.Context, query string, args ...any) error {
 
 // row reads the first row of a query; nil if there is none.
 func (c *conn) row(ctx context.Context, query string, args ...any) (out []driver.Value, err error) {
-	rows, err := c.c.QueryContext(ctx, query, named(args))
+	st, err := c.prepared(ctx, query, args)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := st.s.QueryContext(ctx, st.args)
 	if err != nil {
 		return nil, fmt.Errorf("index: %s: %w", verb(query), err)
 	}
