@@ -59,7 +59,7 @@ func TestCrash(t *testing.T) {
 	if _, err := database.PSQL("postgres", "DROP TABLE IF EXISTS crash; CREATE TABLE crash (id bigint PRIMARY KEY, note text); GRANT ALL ON crash TO agent"); err != nil {
 		t.Fatal(err)
 	}
-	total := &load{answered: make(map[int64]answer), kinds: make(map[string]int)}
+	total := &load{table: "crash", answered: make(map[int64]answer), kinds: make(map[string]int)}
 	var p *place
 	for round := range rounds {
 		if round%15 == 0 { // a book of its own: all of it is read after each crash
@@ -108,6 +108,7 @@ type answer struct{ status, tag string }
 
 // load is what the clients know, apart from the gateway.
 type load struct {
+	table  string
 	token  string
 	kek    string
 	logKey string
@@ -327,7 +328,7 @@ func (l *load) compare(t *testing.T, p *place, closed bool) {
 		}
 		asked[id] = x
 	}
-	rows, err := database.PSQL("postgres", fmt.Sprintf("SELECT id FROM crash WHERE id > %d", l.from))
+	rows, err := database.PSQL("postgres", fmt.Sprintf("SELECT id FROM %s WHERE id > %d AND id <= %d", l.table, l.from, l.next))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -227,8 +227,14 @@ func (l *Ledger) BootID() evidence.ID { return l.boot }
 // Origin names the book.
 func (l *Ledger) Origin() string { return l.book.Origin }
 
-// Err implements enforce.Recorder.
-func (l *Ledger) Err() error { return l.log.Err() }
+// Err implements enforce.Recorder. A key store that stopped closes the gate as
+// a journal does: nobody could be let in, and only a start can tell what it holds.
+func (l *Ledger) Err() error {
+	if err := l.log.Err(); err != nil {
+		return err
+	}
+	return l.keys.Err()
+}
 
 // Stats returns the journal's figures.
 func (l *Ledger) Stats() journal.Stats { return l.log.Stats() }

@@ -12,6 +12,7 @@ import (
 	"hash/crc32"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/secret"
@@ -70,7 +71,8 @@ type Store struct {
 	batch   *batch                // what the next write takes
 	size    int64
 	leading bool
-	err     error // for good
+
+	err atomic.Pointer[error] // for good
 }
 
 // batch is some records that share a write and a sync.
@@ -205,7 +207,7 @@ func (s *Store) commit(b *batch) error {
 		s.leading = true
 		now := s.batch // b itself: those before it are done
 		s.batch = &batch{}
-		if now.err = s.err; now.err == nil {
+		if now.err = s.Err(); now.err == nil {
 			s.mu.Unlock()
 			final, err := s.write(now.records)
 			s.mu.Lock()
@@ -213,7 +215,7 @@ func (s *Store) commit(b *batch) error {
 				now.err = fmt.Errorf("key store: %w", err)
 			}
 			if final {
-				s.err = now.err
+				s.err.Store(&now.err)
 			}
 		}
 		for i, id := range now.ids {
@@ -240,6 +242,14 @@ func (s *Store) write(records []byte) (final bool, err error) {
 	}
 	err = s.file.Sync()
 	return err != nil, err
+}
+
+// Err returns why the store takes no more keys, for good, or nil. It does not block.
+func (s *Store) Err() error {
+	if err := s.err.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Key unwraps a stored data key.
