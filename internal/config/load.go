@@ -154,6 +154,9 @@ func (ld *loader) read(path string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path) // a pipe or device would be read for ever
+	}
 	if info.Size() > maxFile {
 		return nil, fmt.Errorf("%s: %d bytes, at most %d are read", path, info.Size(), maxFile)
 	}
