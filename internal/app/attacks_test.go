@@ -391,3 +391,30 @@ func TestEV14ReadsAreRecorded(t *testing.T) {
 		}
 	}
 }
+
+// TestEV29OldJournalBesideNewCheckpoints puts last night's journal back, whole
+// as it was, beside the checkpoints that were signed since.
+func TestEV29OldJournalBesideNewCheckpoints(t *testing.T) {
+	p := newPlace(t, "")
+	work := func() {
+		g := p.start(t)
+		c, err := connect(t.Context(), g.Addresses()[0].Address, p.issuer.Token(t, "assistant", "agents"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close(t.Context())
+		g.end(t)
+	}
+	work()
+	journal, backup := filepath.Join(p.dir, "data", "journal"), filepath.Join(t.TempDir(), "journal")
+	copyTree(t, journal, backup)
+	work()
+	if err := os.RemoveAll(journal); err != nil {
+		t.Fatal(err)
+	}
+	copyTree(t, backup, journal)
+	if a, err := New(t.Context(), p.config(t), vfs.OS(), "test", slog.New(slog.DiscardHandler)); err == nil {
+		_ = a.book.Ledger.Close(context.WithoutCancel(t.Context()), "test")
+		t.Error("a rolled-back journal was opened")
+	}
+}

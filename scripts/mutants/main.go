@@ -26,7 +26,7 @@ import (
 )
 
 func main() {
-	only := flag.String("only", "", "run the mutants of this row (PG-15) or of rows that begin so (PG), or the one of this name")
+	only := flag.String("only", "", "run the mutants of these rows (PG-15) or kinds of rows (PG), or of these names, separated by commas")
 	list := flag.Bool("list", false, "list the mutants and check that they apply")
 	jobs := flag.Int("jobs", 2, "how many run at a time, 1 or 2")
 	flag.Parse()
@@ -52,8 +52,11 @@ func run(ctx context.Context, only string, list bool, jobs int) (ok bool, err er
 		return false, err
 	}
 	if only != "" {
-		about := func(row string) bool { return row == only || strings.HasPrefix(row, only+"-") }
-		all = slices.DeleteFunc(all, func(m *mutant) bool { return m.name != only && !slices.ContainsFunc(m.rows, about) })
+		wanted := strings.Split(only, ",")
+		about := func(row string) bool {
+			return slices.ContainsFunc(wanted, func(w string) bool { return row == w || strings.HasPrefix(row, w+"-") })
+		}
+		all = slices.DeleteFunc(all, func(m *mutant) bool { return !slices.Contains(wanted, m.name) && !slices.ContainsFunc(m.rows, about) })
 	}
 	if len(all) == 0 {
 		return false, errors.New("no such mutant or row")
