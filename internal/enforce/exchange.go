@@ -36,21 +36,54 @@ type Exchange struct {
 	readyUS   int64
 	in        stream
 	out       stream
+}
 
-	// What an entry is made of before the recorder copies it; kept here so
-	// that it need not be allocated for each.
+// scratch is what an entry is made of before the recorder copies it.
+type scratch struct {
 	event audit.Event
 	sum   [sha256.Size]byte
 	buf   [384]byte
 }
 
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// release takes it back, without what it points to.
+func (s *scratch) release() {
+	s.event = audit.Event{}
+	scratches.Put(s)
+}
+
 // stream is one direction of recorded bytes.
 type stream struct {
 	pending  []byte
+	small    *[smallAnswer]byte // what pending begins as, from smalls
 	chunks   uint64
 	bytes    uint64
 	digest   hash.Hash // nil until the first chunk was written
 	previous Receipt   // of the last chunk
+}
+
+// smallAnswer is the size that holds most answers whole, in bytes.
+const smallAnswer = 512
+
+var smalls = sync.Pool{New: func() any { return new([smallAnswer]byte) }}
+
+// grow makes room for n bytes in an empty stream.
+func (st *stream) grow(n int) {
+	if n > smallAnswer {
+		st.pending = make([]byte, 0, n)
+		return
+	}
+	st.small = smalls.Get().(*[smallAnswer]byte)
+	st.pending = st.small[:0]
+}
+
+// release gives back the room. Nothing is written to the stream any more.
+func (st *stream) release() {
+	if st.small != nil {
+		smalls.Put(st.small)
+	}
+	st.pending, st.small = nil, nil
 }
 
 // Begin decides on an action and appends the intent, without waiting for the
@@ -84,11 +117,12 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 	}
 	x.n = s.last + 1
 	var err error
-	x.event = audit.Event{
-		Kind: evidence.KindIntent, Exchange: x.n, Decision: decision.String(), Meta: audit.AppendIntent(x.buf[:0], &in),
+	sc := scratches.Get().(*scratch)
+	defer sc.release()
+	sc.event = audit.Event{
+		Kind: evidence.KindIntent, Exchange: x.n, Decision: decision.String(), Meta: audit.AppendIntent(sc.buf[:0], &in),
 	}
-	x.intent, err = s.rec.Append(&x.event)
-	x.event = audit.Event{}
+	x.intent, err = s.rec.Append(&sc.event)
 	if err != nil {
 		x.unrecorded = true
 		x.deny = errClosed(err)
@@ -232,7 +266,7 @@ func (x *Exchange) write(ctx context.Context, st *stream, kind evidence.Kind, fr
 		}
 		n := min(len(frames), chunkSize-len(st.pending))
 		if st.pending == nil {
-			st.pending = make([]byte, 0, max(n, 512))
+			st.grow(n)
 		}
 		st.pending = append(st.pending, frames[:n]...)
 		frames = frames[n:]
@@ -320,12 +354,17 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 	}
 	x.ended = true
 	err := x.flush(&x.in, evidence.KindRequest)
+	if x.out.pending == nil && len(closing) > 0 {
+		x.out.grow(len(closing))
+	}
 	x.out.pending = append(x.out.pending, closing...)
+	sc := scratches.Get().(*scratch)
+	defer sc.release()
 	if x.out.digest == nil {
-		x.sum = sha256.Sum256(x.out.pending)
+		sc.sum = sha256.Sum256(x.out.pending)
 	} else {
 		x.out.digest.Write(x.out.pending)
-		x.out.digest.Sum(x.sum[:0])
+		x.out.digest.Sum(sc.sum[:0])
 	}
 	x.out.bytes += uint64(len(x.out.pending))
 	now := time.Now()
@@ -335,12 +374,13 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 		Chunks: x.out.chunks, Request: x.in.chunks, ReadyUS: x.readyUS, TotalUS: now.Sub(x.began).Microseconds(),
 		Cause: cause, Detail: o.Detail,
 	}
-	x.event = audit.Event{
+	sc.event = audit.Event{
 		Kind: evidence.KindOutcome, Exchange: x.n, Closing: true,
-		Meta: audit.AppendOutcome(x.buf[:0], &body, &x.sum), Raw: x.out.pending,
+		Meta: audit.AppendOutcome(sc.buf[:0], &body, &sc.sum), Raw: x.out.pending,
 	}
-	receipt, appendErr := x.s.rec.Append(&x.event)
-	x.event = audit.Event{}
+	receipt, appendErr := x.s.rec.Append(&sc.event)
+	x.in.release()
+	x.out.release()
 	x.s.done(x, now)
 	if err = errors.Join(err, appendErr); err != nil {
 		return nil, errClosed(err)
