@@ -243,6 +243,7 @@ func TestPG11FrameLengths(t *testing.T) {
 			f := startFake(t, echo)
 			h := start(t, f.target)
 			c := dialRaw(t, h.addr, "default", "agents", "orders")
+			_ = c.conn.SetDeadline(time.Now().Add(5 * time.Second))
 			c.send(message, syncFrame)
 			if got := c.rest(); !strings.Contains(got, "08P01") {
 				t.Errorf("the agent hears %s", got)
