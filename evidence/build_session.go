@@ -109,6 +109,9 @@ func (b *Builder) intent(s *openSession, h *Header, body []byte, leaf string) er
 	if s.intents[h.Exchange] != nil || h.Exchange != s.exchanges+1 {
 		b.problem(Completeness, at(h.Index), "session %s: exchange %d begins where %d is due", s.id, h.Exchange, s.exchanges+1)
 	}
+	if s.exchanges == 0 && s.disclosed && s.body.Origin == "" && !s.identified {
+		b.problem(Completeness, at(h.Index), "session %s: its first exchange comes before the entry that holds its token", s.id)
+	}
 	s.exchanges = max(s.exchanges, h.Exchange)
 	in := &openIntent{index: h.Index, leaf: leaf, time: h.Time, decision: h.Decision}
 	s.intents[h.Exchange] = in

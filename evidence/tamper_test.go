@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"io/fs"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -414,11 +415,20 @@ func TestEV02And04Bookmarks(t *testing.T) {
 	}
 }
 
-// TestEV03RootAlters: somebody with every key of the gateway writes another book
-// and signs all of it anew. Rows with no failed aspect and no exception are what
-// nobody can notice from the package alone; bookmark says whether a checkpoint
-// of 24 entries, kept from before, gives it away.
-func TestEV03RootAlters(t *testing.T) {
+// TestEV03Alterations makes each alteration of a book at three strengths. The
+// columns of the table were written before the verifier ran.
+//
+//   - An outsider without keys builds the altered package whole, with manifests and
+//     signatures by keys of their own: the signatures fail, and the log's too, whatever else is right.
+//   - Whoever exports has the package's keys and not the log's: the tree's head stays that of the honest
+//     book, so that whatever changes an entry breaks the log's integrity beside what root's version
+//     shows. Only what the export withholds (withholds) is theirs to choose: there the verdict is root's.
+//   - Root has every key of the gateway and signs all of it anew. Rows with no failed aspect and no
+//     exception are what nobody can notice from the package alone; bookmark says
+//     whether a checkpoint of 24 entries, kept from before, gives it away.
+//
+// docs/threat-model.md has the rows, and is compared.
+func TestEV03Alterations(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	mallory := newWorld(t)
@@ -493,6 +503,7 @@ func TestEV03RootAlters(t *testing.T) {
 			return l
 		}, "identity integrity", "", true},
 		{"time backwards", func(l []entryRec) []entryRec { l[12].at = 5 * time.Second; return l }, "integrity", "", true},
+		{"identity entry dropped", drop(5, 6), "completeness", "", true},
 		{"EV-19 silent hour", func(l []entryRec) []entryRec { l[12].at = time.Hour; return l }, "completeness", "gap", true},
 		{"EV-13 start without a stop", func(l []entryRec) []entryRec { return slices.Insert(l, 22, boot) }, "", "crash", true},
 		{"EV-19 indices with a gap", func(l []entryRec) []entryRec { l[23].index = 24; return l }, "completeness", "", true},
@@ -504,31 +515,97 @@ func TestEV03RootAlters(t *testing.T) {
 		{"statement's text edited", body(6, "SELECT n FROM t", "SELECT 1      "), "", "", true},
 		{"refusal made an allowance", func(l []entryRec) []entryRec { l[9].h.Decision = "allow"; return l }, "", "", true},
 		{"all back-dated by a day", func(l []entryRec) []entryRec { l[0].at = -24 * time.Hour; return l[:1:1] }, "", "", true},
-		{"identity entry dropped", drop(5, 6), "", "", true},
 		{"session made under a key of root's own", func(l []entryRec) []entryRec { return slices.Concat(l[:3], forgedSession(ana), l[12:]) }, "", "", true},
 		{"EV-02 tail cut", func(l []entryRec) []entryRec { return l[:22] }, "", "", true},
 		{"refused log-in dropped", drop(23, 24), "", "", true},
 	}
+	var rows []string
+	story := w.data(t, w.story(t), Scope{}, nil, 0)
+	outsider := newWorld(t)
 	for _, test := range tests {
+		withholds := !test.bookmark
+		rows = append(rows, row(test.name, test.failed, test.codes, withholds, test.bookmark))
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			recs := test.edit(w.story(t))
-			pkg := w.pack(t, w.data(t, recs, Scope{}, nil, 0))
-			r := w.verify(t, pkg, w.trust, nil)
+			data := func() memory { return w.data(t, test.edit(w.story(t)), Scope{}, nil, 0) }
+			honestHead := data()
+			for _, name := range []string{fileCheckpoint, fileCheckpoints, fileProofs} {
+				honestHead[name] = story[name]
+			}
+			r := w.verify(t, outsider.pack(t, honestHead), w.trust, nil)
+			if got := failed(r); !strings.Contains(got, "signer") || !withholds && !strings.Contains(got, "integrity") {
+				t.Errorf("outsider: failed %q, want signer and what the exporter's version fails\n%s", got, said(r))
+			}
+			want := map[string]bool{}
+			for _, aspect := range strings.Fields(test.failed) {
+				want[aspect] = true
+			}
+			if !withholds {
+				want[string(Integrity)] = true
+			}
+			r = w.verify(t, w.pack(t, honestHead), w.trust, nil)
+			for aspect := range want {
+				if !strings.Contains(failed(r), aspect) {
+					t.Errorf("exporter: failed %q, want %s among it\n%s", failed(r), aspect, said(r))
+				}
+			}
+			if withholds && (failed(r) != test.failed || codes(r) != test.codes) {
+				t.Errorf("exporter: failed %q, want %q; exceptions %q, want %q\n%s", failed(r), test.failed, codes(r), test.codes, said(r))
+			}
+
+			pkg := w.pack(t, data())
+			r = w.verify(t, pkg, w.trust, nil)
 			if got := failed(r); got != test.failed || test.codes != "" && !strings.Contains(codes(r), test.codes) ||
 				test.failed == "" && test.codes == "" && r.ExitCode() != 0 {
-				t.Errorf("failed %q, want %q; exceptions %q, want %q\n%s", got, test.failed, codes(r), test.codes, said(r))
+				t.Errorf("root: failed %q, want %q; exceptions %q, want %q\n%s", got, test.failed, codes(r), test.codes, said(r))
 			}
 			r = w.verify(t, pkg, w.trust, w.sign(t, honest, 24))
 			if got := strings.Contains(failed(r), "anchoring"); got != test.bookmark {
-				t.Errorf("the bookmark noticed it: %v, want %v\n%s", got, test.bookmark, said(r))
+				t.Errorf("root: the bookmark noticed it: %v, want %v\n%s", got, test.bookmark, said(r))
 			}
 		})
 	}
+	compareDocument(t, rows)
 	// A pinned issuer key tells a session that root made up.
 	pkg := w.pack(t, w.data(t, slices.Concat(w.story(t)[:3], forgedSession(ana), w.story(t)[12:]), Scope{}, nil, 0))
 	if r := w.verify(t, pkg, w.trust+"issuer https://issuer.test "+w.pin+"\n", nil); failed(r) != "identity" {
 		t.Errorf("a session under another issuer key: %s", said(r))
+	}
+}
+
+// row is an alteration's line of the table in docs/threat-model.md.
+func row(name, failed, codes string, withholds, bookmark bool) string {
+	name = strings.TrimSpace(regexp.MustCompile(`EV-\d+`).ReplaceAllString(name, ""))
+	root := failed
+	if codes != "" {
+		root = strings.TrimSpace(failed + " exception: " + codes)
+	}
+	exporter := root
+	if !withholds {
+		exporter = strings.TrimSpace("integrity " + strings.ReplaceAll(failed, "integrity", ""))
+		exporter = strings.Join(strings.Fields(exporter), " ")
+	}
+	mark := "**yes**"
+	switch {
+	case !bookmark:
+		mark = "the log is as it was"
+	case root != "":
+		mark = "yes"
+	}
+	if root == "" {
+		root = "**nothing**"
+	}
+	return "| " + name + " | " + exporter + " | " + root + " | " + mark + " |"
+}
+
+// compareDocument holds the table in docs/threat-model.md to the rows.
+func compareDocument(t *testing.T, rows []string) {
+	t.Helper()
+	text, err := os.ReadFile("../docs/threat-model.md")
+	fatal(t, err)
+	table := "| Alteration | exporter: fails | root: fails | bookmark notices |\n|---|---|---|---|\n" + strings.Join(rows, "\n") + "\n"
+	if !bytes.Contains(text, []byte(table)) {
+		t.Errorf("docs/threat-model.md does not have this table:\n%s", table)
 	}
 }
 

@@ -54,8 +54,8 @@ func (w *witness) copy() *witness {
 
 func sessionEvent(s enforce.SessionRecorder) *audit.Event {
 	return audit.New(evidence.KindSession, &evidence.Session{
-		Principal: evidence.Principal{Issuer: "ci", Name: "ana", ActorID: s.ActorID().String()},
-		Target:    evidence.Target{TargetID: s.TargetID().String(), Name: "orders", Protocol: "postgres"},
+		Origin: "gateway", Principal: evidence.Principal{Issuer: "ci", Name: "ana", ActorID: s.ActorID().String()},
+		Target: evidence.Target{TargetID: s.TargetID().String(), Name: "orders", Protocol: "postgres"},
 	})
 }
 

@@ -39,8 +39,8 @@ func TestLargeBook(t *testing.T) {
 			}
 		}
 		add(audit.New(evidence.KindSession, &evidence.Session{
-			Principal: evidence.Principal{Issuer: "ci", Name: "ana", ActorID: s.ActorID().String()},
-			Target:    evidence.Target{TargetID: s.TargetID().String(), Name: "orders", Protocol: "postgres"},
+			Origin: "gateway", Principal: evidence.Principal{Issuer: "ci", Name: "ana", ActorID: s.ActorID().String()},
+			Target: evidence.Target{TargetID: s.TargetID().String(), Name: "orders", Protocol: "postgres"},
 		}))
 		for i := uint64(1); i <= 500; i++ {
 			in := evidence.Intent{Op: "query", Text: "SELECT * FROM orders WHERE id = " + strconv.FormatUint(i, 10)}

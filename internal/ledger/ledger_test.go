@@ -81,7 +81,7 @@ func exchange(t *testing.T, l *Ledger, n int) {
 		}
 	}
 	add(audit.New(evidence.KindSession, &evidence.Session{
-		Role: "default", Principal: evidence.Principal{Issuer: "ci", Name: "ana", ActorID: s.ActorID().String()},
+		Origin: "gateway", Role: "default", Principal: evidence.Principal{Issuer: "ci", Name: "ana", ActorID: s.ActorID().String()},
 		Target: evidence.Target{TargetID: s.TargetID().String(), Name: "orders", Protocol: "postgres"},
 	}))
 	for i := 1; i <= n; i++ {
