@@ -36,9 +36,19 @@ func packKeys(t *testing.T) (evidence.Signer, string) {
 
 func pack(t *testing.T, l *Ledger, q Query, keys evidence.Signer) []byte {
 	t.Helper()
-	scope, closing, err := l.Plan(q)
+	pkg, err := tryPack(t, l, q, keys)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return pkg
+}
+
+// tryPack is pack for books whose export may fail.
+func tryPack(t *testing.T, l *Ledger, q Query, keys evidence.Signer) ([]byte, error) {
+	t.Helper()
+	scope, closing, err := l.Plan(q)
+	if err != nil {
+		return nil, err
 	}
 	spool, err := NewSpool(filepath.Join(t.TempDir(), "x"))
 	if err != nil {
@@ -50,13 +60,11 @@ func pack(t *testing.T, l *Ledger, q Query, keys evidence.Signer) []byte {
 		}
 	}()
 	if _, err := l.Export(t.Context(), scope, closing, q, spool); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	var out bytes.Buffer
-	if err := evidence.Pack(&out, spool, evidence.Custody{Exported: time.Now(), Who: "test"}, origin, keys); err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	err = evidence.Pack(&out, spool, evidence.Custody{Exported: time.Now(), Who: "test"}, origin, keys)
+	return out.Bytes(), err
 }
 
 func verify(t *testing.T, pkg []byte, trust string, previous []byte) *evidence.Report {
