@@ -168,6 +168,7 @@ func startSoak(t *testing.T, sessions int, long bool) *soak {
 		}
 	})
 	if _, err := s.database.PSQL("postgres", `CREATE ROLE agent LOGIN PASSWORD 'soak'; CREATE TABLE work (id bigint, note text);
+		CREATE INDEX ON work (id);
 		GRANT ALL ON work TO agent; ALTER DATABASE postgres OWNER TO agent`); err != nil {
 		t.Fatal(err)
 	}
@@ -412,8 +413,9 @@ func (s *soak) request(ctx context.Context, c *pgx.Conn, kind string) error {
 		_, err = c.PgConn().Exec(ctx, "SELECT md5(n::text) || repeat('x', 468) FROM generate_series(1, 1000) n").ReadAll()
 	case "notify":
 		s.answered.Add(1)
-		if _, err = c.Exec(ctx, "LISTEN ping"); err == nil {
-			_, err = c.Exec(ctx, "NOTIFY ping")
+		// A channel of its own: whoever listens is told, and each telling is recorded.
+		if _, err = c.Exec(ctx, fmt.Sprintf("LISTEN ping%d", id)); err == nil {
+			_, err = c.Exec(ctx, fmt.Sprintf("NOTIFY ping%d", id))
 		}
 	}
 	return err
@@ -429,7 +431,7 @@ func (s *soak) repeat(ctx context.Context, t *testing.T, kind string, call func(
 		s.count(kind)
 		select {
 		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(s.stall / 20):
 		}
 	}
 }
@@ -444,7 +446,7 @@ func (s *soak) raw() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return h.Conn, h.Conn.SetDeadline(time.Now().Add(5 * time.Minute))
+	return h.Conn, h.Conn.SetDeadline(time.Now().Add(30 * time.Minute))
 }
 
 func message(typ byte, parts ...string) []byte {
