@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -224,4 +226,51 @@ func TestSpaceShowsBeforeUse(t *testing.T) {
 	if n := len(readBack(t, disk)); n < safe {
 		t.Fatalf("%d payloads, %d were safe", n, safe)
 	}
+}
+
+// heldFS fails the syncs of spare files, once it is let go.
+type heldFS struct {
+	vfs.FS
+	hit, let chan struct{}
+}
+
+type heldFile struct {
+	vfs.File
+	fs heldFS
+}
+
+func (h heldFS) Create(name string) (vfs.File, error) {
+	f, err := h.FS.Create(name)
+	if err == nil && strings.Contains(name, "spare-") {
+		f = heldFile{f, h}
+	}
+	return f, err
+}
+
+func (h heldFile) Sync() error {
+	h.fs.hit <- struct{}{}
+	<-h.fs.let
+	return syscall.EIO
+}
+
+// TestCloseTells: a journal that stops while it is being closed says so.
+func TestCloseTells(t *testing.T) {
+	t.Parallel()
+	disk := crashfs.New(nil, 1)
+	create(t, disk)
+	fsys := heldFS{disk, make(chan struct{}, 1), make(chan struct{})}
+	l, _ := open(t, fsys, small())
+	put(t, l, payload(0))
+	<-fsys.hit
+	go func() {
+		time.Sleep(20 * time.Millisecond) // Close waits for the file that is being prepared
+		close(fsys.let)
+	}()
+	if err := l.Close(); !errors.Is(err, journal.ErrStopped) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("close: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("a second close: %v", err)
+	}
+	recoverAndCheck(t, disk, 1, 1)
 }

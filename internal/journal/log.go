@@ -212,11 +212,12 @@ func (l *Log) Close() error {
 	}
 	close(l.stop)
 	l.wg.Wait()
-	return errors.Join(err, l.release())
+	return errors.Join(err, l.release(err != nil))
 }
 
-// release ends what Close began; nobody leads and no goroutine is left.
-func (l *Log) release() error {
+// release ends what Close began; nobody leads and no goroutine is left. told
+// says that the caller knows why the journal stopped, if it did.
+func (l *Log) release(told bool) error {
 	l.mu.Lock()
 	l.takeBackCall(l.cur) // after a failure nobody may have accepted it
 	for l.leading {
@@ -229,8 +230,11 @@ func (l *Log) release() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var err error
-	if l.err == nil {
+	switch {
+	case l.err == nil:
 		err = l.closeMark()
+	case !told:
+		err = l.err // a file that was being prepared, say
 	}
 	err = errors.Join(err, l.w.f.Close())
 	l.space.spare.drop(l.cat.fs)
