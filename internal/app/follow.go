@@ -42,7 +42,7 @@ const (
 	busyEntries = 2000
 	// busyShare is the part of one processor that they take then, until they are
 	// busyLag entries behind; from four times that on they take all of one.
-	busyShare = 0.1
+	busyShare = 0.05
 	busyLag   = 1 << 20
 )
 

@@ -15,6 +15,8 @@ const (
 	// outSize is how many bytes of answers are put together before they are
 	// released even if more is already here.
 	outSize = 64 << 10
+	// maxHeld is how many frames may come before what is due is released even if more is already here.
+	maxHeld = 4096
 	// maxFrame is the largest frame that is taken whole; only rows and COPY
 	// data may be longer, and go through in pieces.
 	maxFrame = 16 << 20
@@ -48,8 +50,10 @@ func (p *answers) init(r *relay) {
 
 // run pumps until the target's connection ends or something is wrong.
 func (p *answers) run() error {
-	for {
-		if !p.in.Buffered() || len(p.out) >= outSize {
+	for n := 1; ; n++ {
+		// Frames that release nothing may come without a pause: what stands
+		// before them must not wait for their end.
+		if !p.in.Buffered() || len(p.out) >= outSize || n%maxHeld == 0 {
 			if err := p.flush(); err != nil {
 				return err
 			}
