@@ -100,6 +100,7 @@ func FuzzAnswerView(f *testing.F) {
 	f.Add(append(frame('T', "\x00\x01n\x00"+strings.Repeat("\x00", 18)), frame('D', "\x00\x01\x00\x00\x00\x0242")...), uint8(3))
 	f.Add(append(frame('E', "SERROR\x00Mno\x00\x00"), frame('V', "\x00\x00\x00\x01x")...), uint8(1))
 	f.Add([]byte("X\x00\x00\x00\x00rest"), uint8(2))
+	f.Add([]byte("D\x00\x00\x00\x1a00\x00\x00\x00\x000000000000000000"), uint8(3)) // a row cut off
 	f.Add([]byte("d\x7f\xff\xff\xffrest"), uint8(200))
 	f.Fuzz(func(t *testing.T, raw []byte, cut uint8) {
 		whole := (&answerView{}).append(nil, 1, "", raw)

@@ -169,17 +169,17 @@ func (v *answerView) row(dst, body []byte) []byte {
 		if len(body) < 4 {
 			break
 		}
+		size := int(int32(binary.BigEndian.Uint32(body)))
+		body = body[4:]
+		if size > len(body) {
+			break
+		}
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		size := int(int32(binary.BigEndian.Uint32(body)))
-		body = body[4:]
 		if size < 0 {
 			dst = append(dst, "null"...)
 			continue
-		}
-		if size > len(body) {
-			break
 		}
 		format := byte(0)
 		if i < len(v.formats) {
