@@ -32,7 +32,7 @@ import (
 // Ceilings of a soak. An agent that stops reading, or a value of 1 GB, may
 // cost a session's buffers and no more.
 const (
-	memoryBase       = 192 << 20
+	memoryBase       = 256 << 20
 	memoryPerSession = 256 << 10
 	goroutinesBase   = 60
 	goroutinesEach   = 3 // of a connection that is open
