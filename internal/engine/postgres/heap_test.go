@@ -8,7 +8,7 @@ import (
 )
 
 // watchHeap samples the heap until the returned function is called, which
-// returns the largest reading.
+// returns how far it rose.
 func watchHeap(t *testing.T) func() uint64 {
 	t.Helper()
 	// What other tests have left behind does not count.
