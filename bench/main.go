@@ -38,7 +38,7 @@ func main() {
 	flag.StringVar(&only, "only", "", "cases to run, a regular expression on their names with clients, such as 'point-prepared/64'")
 	flag.StringVar(&systems, "systems", "", "systems to run, a regular expression: direct, pgbouncer, gatebook-always, gatebook-interval")
 	flag.IntVar(&o.rounds, "rounds", 5, "samples of each case")
-	flag.DurationVar(&o.period, "time", 4*time.Second, "how long one sample of point reads or connects takes")
+	flag.DurationVar(&o.period, "time", 8*time.Second, "how long one sample of point reads or connects takes")
 	flag.IntVar(&o.bulk, "bulk", 500_000, "rows of a bulk read or COPY, about 100 bytes each")
 	flag.IntVar(&o.idle, "idle", 500, "sessions whose memory is measured")
 	flag.Float64Var(&o.foreign, "foreign", 0.1, "part of the machine that other programs may take before a round is run again")

@@ -136,10 +136,19 @@ func (w *world) contest(c *contest, o *options, t *table) error {
 		got := make(map[string]sample)
 		for i := range c.systems {
 			s := c.systems[(i+round)%len(c.systems)]
+			synced, err := s.metric("gatebook_journal_syncs_total")
+			if err != nil {
+				return err
+			}
 			x, err := c.run(s)
 			if err != nil {
 				return fmt.Errorf("%s with %d clients, %s: %w", c.name, c.clients, s.name, err)
 			}
+			syncedAfter, err := s.metric("gatebook_journal_syncs_total")
+			if err != nil {
+				return err
+			}
+			x.sync = (syncedAfter - synced) / x.count
 			if x.late, err = w.settle(s, x.count); err != nil {
 				return fmt.Errorf("%s with %d clients, %s: %w", c.name, c.clients, s.name, err)
 			}
@@ -161,43 +170,78 @@ func (w *world) contest(c *contest, o *options, t *table) error {
 	return nil
 }
 
-var tps = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
+var (
+	tps       = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
+	processed = regexp.MustCompile(`(?m)^number of transactions actually processed: ([0-9]+)`)
+	connected = regexp.MustCompile(`(?m)^initial connection time = ([0-9.]+) ms`)
+)
 
-// pgbench runs pgbench for a while.
+// pgbench runs pgbench for a while. What it needs to connect counts only if
+// connecting is what is measured (-C).
 func (w *world) pgbench(s *system, period time.Duration, args ...string) (sample, error) {
-	before, err := cpu(s.pid)
-	if err != nil {
-		return sample{}, err
-	}
-	synced, err := s.metric("gatebook_journal_syncs_total")
-	if err != nil {
-		return sample{}, err
-	}
+	start := time.Now()
+	stop := watch(s.pid)
 	out, err := w.tool("pgbench", s, append(args, "-T", strconv.Itoa(int(period.Seconds())))...)
+	used := stop()
 	if err != nil {
 		return sample{}, fmt.Errorf("pgbench: %w: %s", err, out)
 	}
-	after, err := cpu(s.pid)
-	if err != nil {
-		return sample{}, err
+	number := func(r *regexp.Regexp) (x float64) {
+		if m := r.FindStringSubmatch(out); m != nil {
+			x, err = strconv.ParseFloat(m[1], 64)
+		}
+		return x
 	}
-	syncedAfter, err := s.metric("gatebook_journal_syncs_total")
-	if err != nil {
-		return sample{}, err
-	}
-	m := tps.FindStringSubmatch(out)
-	if m == nil || strings.Contains(out, "aborted") {
+	rate, n, connecting := number(tps), number(processed), number(connected)
+	if err != nil || rate == 0 || n == 0 || strings.Contains(out, "aborted") {
 		return sample{}, fmt.Errorf("pgbench says: %s", out)
 	}
-	rate, err := strconv.ParseFloat(m[1], 64)
-	if err != nil || rate == 0 {
-		return sample{}, fmt.Errorf("pgbench says: %s", out)
-	}
-	n := rate * period.Seconds()
+	begin := start.Add(time.Duration(connecting * float64(time.Millisecond)))
 	return sample{
-		count: n, rate: rate, mean: time.Duration(float64(time.Second) / rate), cpu: time.Duration(float64(after-before) / n),
-		sync: (syncedAfter - synced) / n,
+		count: n, rate: rate, mean: time.Duration(float64(time.Second) / rate),
+		cpu: time.Duration(float64(used.cpuFrom(begin)) / n),
 	}, nil
+}
+
+// readings are a process' processor time over time.
+type readings []struct {
+	at  time.Time
+	cpu time.Duration
+}
+
+// cpuFrom returns what was used from a moment on.
+func (r readings) cpuFrom(begin time.Time) time.Duration {
+	for _, x := range r {
+		if !x.at.Before(begin) {
+			return r[len(r)-1].cpu - x.cpu
+		}
+	}
+	return 0
+}
+
+// watch reads a process' processor time now and then until the returned function is called.
+func watch(pid int) (stop func() readings) {
+	done, result := make(chan struct{}), make(chan readings)
+	go func() {
+		var r readings
+		t := time.NewTicker(50 * time.Millisecond)
+		defer t.Stop()
+		for {
+			if used, err := cpu(pid); err == nil {
+				r = append(r, struct {
+					at  time.Time
+					cpu time.Duration
+				}{time.Now(), used})
+			}
+			select {
+			case <-t.C:
+			case <-done:
+				result <- r
+				return
+			}
+		}
+	}()
+	return func() readings { close(done); return <-result }
 }
 
 // bulk reads or copies many rows over one connection. An empty text copies into the table sink.
