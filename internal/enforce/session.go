@@ -520,11 +520,13 @@ func (s *Session) info() Info {
 // durable, at most a few seconds.
 func (s *Session) Close(cause error) error {
 	s.cancel(cause)
+	defer s.giveBack()
+	err := s.end(cause)
+	// Only now: a shutdown closes the book when no session is left.
 	s.gate.mu.Lock()
 	delete(s.gate.sessions, s.rec.ID())
 	s.gate.mu.Unlock()
-	defer s.giveBack()
-	return s.end(cause)
+	return err
 }
 
 func (s *Session) end(cause error) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,9 @@ func (*script) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 func (*script) SetReadDeadline(time.Time) error  { return nil }
 func (*script) SetWriteDeadline(time.Time) error { return nil }
 
+// md5Answer is a PasswordMessage with an MD5 digest. SCRAM's random texts may hold "md5", too.
+var md5Answer = regexp.MustCompile(`p\x00\x00\x00\x28md5[0-9a-f]{32}\x00`)
+
 // FuzzTargetLogin: whatever a target says during the log-in, it does not get
 // the password, and the log-in is over only with everything pinned.
 func FuzzTargetLogin(f *testing.F) {
@@ -124,6 +128,7 @@ func FuzzTargetLogin(f *testing.F) {
 	f.Add(append(frame('R', "\x00\x00\x00\x03"), greeting...))
 	f.Add(append(frame('R', "\x00\x00\x00\x05salt"), greeting...))
 	f.Add(frame('E', "SFATAL\x00C53300\x00Mx\x00\x00"))
+	f.Add([]byte("R\x00\x00\x00*\x00\x00\x00\nSCRAM-SHA-256\x0002000700\x0000100017110R\x00\x00\x00!\x00\x00\x001"))
 	f.Add(append(bytes.Clone(authOKFrame), frame('N', "SNOTICE\x00\x00")...))
 	f.Fuzz(func(t *testing.T, answers []byte) {
 		const password = "upstream-secret"
@@ -131,7 +136,7 @@ func FuzzTargetLogin(f *testing.F) {
 		u := &upstream{conn: s}
 		up := &enforce.Upstream{Conn: s, User: "agent", Password: secret.New(password), TLS: enforce.TargetTLS{Mode: "disable"}}
 		err := u.open(t.Context(), up, "db", map[string]string{"application_name": "x"}, 1<<20)
-		if s.said(password) || s.said("md5") {
+		if s.said(password) || md5Answer.Match(s.out.Bytes()) {
 			t.Errorf("%q got the password", answers)
 		}
 		if err != nil {
