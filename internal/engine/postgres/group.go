@@ -45,13 +45,21 @@ func (q *requests) open() *group {
 	return q.g
 }
 
-// named checks a name of the agent's. One that cannot be recorded as it is
-// refuses the group.
+// maxName is how many bytes of a name PostgreSQL tells statements and portals
+// apart by. What it cut off would make two names here one there.
+const maxName = 63
+
+// named checks a name of the agent's. One that cannot be recorded as it is, or
+// that the target would cut, refuses the group.
 func (g *group) named(name string) string {
-	if utf8.ValidString(name) {
+	switch {
+	case len(name) > maxName:
+		g.a.Refuse = access.Deny(access.CodeProtocol, "a name is longer than %d bytes", maxName)
+	case !utf8.ValidString(name):
+		g.a.Refuse = access.Deny(access.CodeProtocol, "a name is not valid UTF-8")
+	default:
 		return name
 	}
-	g.a.Refuse = access.Deny(access.CodeProtocol, "a name is not valid UTF-8")
 	return ""
 }
 
