@@ -38,7 +38,7 @@ func (s *system) url() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("host=127.0.0.1 port=%d dbname=%s user=%s sslmode=verify-full sslrootcert=%s password=%s",
+	return fmt.Sprintf("host=127.0.0.1 port=%d dbname=%s user=%s sslmode=verify-full sslrootcert=%s channel_binding=disable password=%s",
 		s.port, s.database, s.user, s.ca, pw), nil
 }
 
@@ -50,6 +50,7 @@ type world struct {
 	issuer  string
 	direct  *system
 	bouncer *system
+	relay   *system
 	always  *system
 	every   *system // insecure_interval
 	procs   []*exec.Cmd
@@ -98,6 +99,9 @@ func newWorld(o *options) (*world, error) {
 		return w, err
 	}
 	if err := w.startBouncer(password); err != nil {
+		return w, err
+	}
+	if err := w.startRelay(); err != nil {
 		return w, err
 	}
 	if err := w.startIssuer(); err != nil {
@@ -235,6 +239,24 @@ ignore_startup_parameters = extra_float_digits
 	return nil
 }
 
+// startRelay runs this program again, as a relay that only passes bytes on.
+func (w *world) startRelay() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	c := exec.Command(self, "relay", fmt.Sprintf("127.0.0.1:%d", port), w.pg.Address(), w.pg.Dir)
+	if err := w.start(c, "relay.log", func(text string) bool { return strings.Contains(text, "is up") }); err != nil {
+		return err
+	}
+	w.relay = &system{name: "relay", pid: c.Process.Pid, port: port, database: dbName, user: dbUser, ca: w.pg.CA, password: w.direct.password}
+	return nil
+}
+
 // give hands a directory and its files to a system user.
 func give(dir, name string) error {
 	u, err := user.Lookup(name)
@@ -343,7 +365,8 @@ func (w *world) tool(name string, s *system, args ...string) (string, error) {
 	if args[0] == "-i" {
 		c = exec.Command(filepath.Join(bin, name), append(args, rest)...) //nolint:gosec // pgbench
 	}
-	c.Env = append(os.Environ(), "PGPASSWORD="+password)
+	// The relay ends TLS, so that a log-in must not be bound to the channel.
+	c.Env = append(os.Environ(), "PGPASSWORD="+password, "PGCHANNELBINDING=disable")
 	out, err := c.CombinedOutput()
 	return string(out), err
 }
