@@ -56,7 +56,7 @@ var (
 type Options struct {
 	// Mode says when Wait returns. Default SyncAlways.
 	Mode Mode
-	// Interval is the time between syncs in SyncInsecureInterval. Default 5 ms.
+	// Interval is the time between syncs in SyncInsecureInterval. Default 10 ms.
 	Interval time.Duration
 	// SegmentBytes is the size of a segment. Default 64 MiB. A batch that is
 	// larger gets a segment of its own size.
@@ -84,7 +84,7 @@ type Options struct {
 }
 
 const (
-	lazyFlush    = 5 * time.Millisecond // longest wait of a payload that nobody waits for
+	lazyFlush    = 10 * time.Millisecond // longest wait of a payload that nobody waits for
 	spaceRefresh = time.Second          // age at which the free space is asked for again
 	eagerFlush   = 1 << 20              // queued bytes that are not kept for the lazy flush
 	keepBuffer   = 4 << 20              // a larger buffer is given back after use
