@@ -151,7 +151,7 @@ func (q *requests) await(ctx context.Context, find func() (v any, ok, sure bool)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err := r.waitLocked(ctx, func() bool {
+	err := r.waitAgent(ctx, func() bool {
 		v, ok, sure = find()
 		return sure || r.doomed() // what is skipped anyway needs no answer
 	})

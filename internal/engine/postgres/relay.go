@@ -50,10 +50,16 @@ type relay struct {
 	cancelling int    // cancels on the way to the target
 	over       bool   // the answer pump has ended
 	fatal      bool   // the target has said why it ends the connection
+
+	left time.Time // when a waiting request pump saw that the agent had left
 }
 
-// errTerminate is the request pump's end when the agent left in order.
-var errTerminate = errors.New("the agent left")
+// errTerminate is the request pump's end when the agent left in order,
+// errOrphaned when it left while the pump waited, and limits.orphan is over.
+var (
+	errTerminate = errors.New("the agent left")
+	errOrphaned  = errors.New("the agent left while its messages waited")
+)
 
 // serve runs the session until both sides are done. The session is closed in
 // the book when it returns.
@@ -196,8 +202,9 @@ func (r *relay) run() error {
 // leave ends the target's side after the request pump ended: what runs may run
 // on for a while, then it is cancelled; the target hears a Terminate.
 func (r *relay) leave(sctx context.Context, reqErr error) {
+	left := sctx.Err() == nil && agentLeft(reqErr)
 	switch {
-	case sctx.Err() == nil && agentLeft(reqErr):
+	case left && !errors.Is(reqErr, errOrphaned):
 		r.drain(sctx, r.d.limits.Orphan)
 	case errors.Is(reqErr, errTargetWrite):
 		// The target may have said why before it stopped reading.
@@ -212,7 +219,7 @@ func (r *relay) leave(sctx context.Context, reqErr error) {
 	r.mu.Unlock()
 	if running {
 		ctx, stop := context.WithTimeout(context.WithoutCancel(r.ctx), 5*time.Second)
-		if !ended(sctx, "") || !r.pipelined() || r.terminate(ctx) != nil {
+		if !left && !ended(sctx, "") || !r.pipelined() || r.terminate(ctx) != nil {
 			_ = r.cancelUpstream(ctx)
 		}
 		stop()
@@ -231,7 +238,7 @@ const cancelGrace = 2 * time.Second
 // agentLeft reports whether the request pump ended because the agent closed
 // the connection, in order or not.
 func agentLeft(err error) bool {
-	return errors.Is(err, errTerminate) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	return errors.Is(err, errTerminate) || errors.Is(err, errOrphaned) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
@@ -316,6 +323,40 @@ func (r *relay) waitLocked(ctx context.Context, done func() bool) error {
 		r.cond.Wait()
 	}
 	return nil
+}
+
+// watchEvery is how often a waiting request pump looks whether its agent is still there.
+const watchEvery = time.Second
+
+// waitAgent is waitLocked for the request pump, which cannot see by reading that
+// the agent has left while it waits: it returns errOrphaned when the agent has been gone for limits.orphan.
+func (r *relay) waitAgent(ctx context.Context, done func() bool) error {
+	if done() || r.over {
+		return nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var timer *time.Timer
+	timer = time.AfterFunc(watchEvery, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock() // also until timer is assigned
+		if ctx.Err() != nil {
+			return
+		}
+		if r.left.IsZero() && departed(r.a.raw) {
+			r.left = time.Now()
+		}
+		next := watchEvery
+		if !r.left.IsZero() {
+			if next = r.d.limits.Orphan - time.Since(r.left); next <= 0 {
+				cancel(errOrphaned)
+				return
+			}
+		}
+		timer.Reset(next)
+	})
+	defer timer.Stop()
+	return r.waitLocked(ctx, done)
 }
 
 // finish closes the session in the book and tells the agent why it ended.

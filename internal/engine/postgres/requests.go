@@ -256,7 +256,7 @@ func (q *requests) commit(ctx context.Context) error {
 		r := q.r
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		return r.waitLocked(ctx, func() bool {
+		return r.waitAgent(ctx, func() bool {
 			return len(r.queue.all()) < maxQueue/2 || r.doomed() || r.copying != nil
 		})
 	}
@@ -277,7 +277,7 @@ func (q *requests) enqueue(ctx context.Context) (long bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	// A cancel on the way must not hit what is not forwarded yet.
-	if err := r.waitLocked(ctx, func() bool { return r.cancelling == 0 }); err != nil {
+	if err := r.waitAgent(ctx, func() bool { return r.cancelling == 0 }); err != nil {
 		return false, err
 	}
 	for _, it := range q.items {
@@ -490,7 +490,7 @@ func (q *requests) copyTarget(ctx context.Context) (*exch, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err := r.waitLocked(ctx, func() bool { return r.copying != nil || !r.queue.mayCopy(r.skipping) })
+	err := r.waitAgent(ctx, func() bool { return r.copying != nil || !r.queue.mayCopy(r.skipping) })
 	return r.copying, err
 }
 
