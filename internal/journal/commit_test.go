@@ -26,10 +26,10 @@ func TestLazyFlush(t *testing.T) {
 		defer closeLog(t, l)
 		for range 3 {
 			k := add(t, l, payload(0))
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
 			synctest.Wait()
 			if !k.Done() || l.Synced() != l.Next() {
-				t.Fatal("not synced after 5 ms")
+				t.Fatal("not synced after 10 ms")
 			}
 			time.Sleep(time.Minute)
 		}
