@@ -4,17 +4,19 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
-	"cmp"
+	"compress/flate"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Limits bound what a verifier takes from a package, which anybody may have
@@ -92,6 +94,7 @@ func openContainer(r io.ReaderAt, size int64, l Limits) (*container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not a ZIP file: %w", err)
 	}
+	z.RegisterDecompressor(zip.Deflate, inflate)
 	c := &container{files: make(map[string]*zip.File, len(z.File)), limits: l, size: size}
 	folded := make(map[string]bool, len(z.File))
 	if len(z.File) > l.Files {
@@ -111,7 +114,7 @@ func openContainer(r io.ReaderAt, size int64, l Limits) (*container, error) {
 			return nil, fmt.Errorf("file %q differs from another only in case", f.Name)
 		case !f.Mode().IsRegular():
 			return nil, fmt.Errorf("%q is not a regular file", f.Name)
-		case f.Method != zip.Deflate && f.Method != zip.Store:
+		case f.Method != zip.Deflate:
 			return nil, fmt.Errorf("file %q uses compression method %d", f.Name, f.Method)
 		case f.UncompressedSize64/maxDeflate > f.CompressedSize64:
 			return nil, fmt.Errorf("file %q claims to unpack to %d bytes from %d", f.Name, f.UncompressedSize64, f.CompressedSize64)
@@ -130,70 +133,212 @@ func openContainer(r io.ReaderAt, size int64, l Limits) (*container, error) {
 // maxDeflate is the most that DEFLATE can shrink anything by, rounded up.
 const maxDeflate = 1033
 
-// layout checks that the ZIP file is nothing but its files one after the
-// other, its directory, and its end record: no bytes before, between or after
-// them, no two files that share bytes, and the same names in both places.
-// Programs do not agree on what other files hold.
+// layout checks that the ZIP file is, byte for byte, what Pack writes around
+// these contents: files one after the other in the order of the directory, the
+// directory, and its end records. Programs do not agree on which of two
+// statements about a file they believe, so there is only one.
 func layout(r io.ReaderAt, size int64, files []*zip.File) error {
-	byPlace := slices.Clone(files)
-	place := make(map[*zip.File]int64, len(files))
-	for _, f := range files {
-		at, err := f.DataOffset()
-		if err != nil {
-			return fmt.Errorf("%q: %w", f.Name, err)
+	b := &formReader{r: r}
+	places := make([]uint64, len(files))
+	for i, f := range files {
+		places[i] = uint64(b.at)
+		if !b.is(appendLocal(b.want[:0], f)) {
+			switch {
+			case len(b.got) < localLen || binary.LittleEndian.Uint32(b.got) != localMark:
+				return fmt.Errorf("there is something before %q that is no file", f.Name)
+			case int(binary.LittleEndian.Uint16(b.got[26:])) != len(f.Name) || string(b.got[localLen:]) != f.Name:
+				return fmt.Errorf("%q has another name beside its content", f.Name)
+			}
+			return fmt.Errorf("the header beside the content of %q is not the one that a package has", f.Name)
 		}
-		place[f] = at
-	}
-	slices.SortFunc(byPlace, func(a, b *zip.File) int { return cmp.Compare(place[a], place[b]) })
-	at := int64(0)
-	var head [30]byte
-	for _, f := range byPlace {
-		if _, err := r.ReadAt(head[:], at); err != nil || binary.LittleEndian.Uint32(head[:]) != 0x04034b50 {
-			return fmt.Errorf("there is something before %q that is no file", f.Name)
-		}
-		name := make([]byte, binary.LittleEndian.Uint16(head[26:]))
-		if _, err := r.ReadAt(name, at+30); err != nil || string(name) != f.Name {
-			return fmt.Errorf("%q has another name beside its content", f.Name)
-		}
-		if at += 30 + int64(len(name)) + int64(binary.LittleEndian.Uint16(head[28:])); at != place[f] {
-			return fmt.Errorf("%q overlaps with another file", f.Name)
-		}
-		if f.CompressedSize64 > uint64(size) {
+		if f.CompressedSize64 > uint64(size-b.at) {
 			return fmt.Errorf("%q is cut", f.Name)
 		}
-		at += int64(f.CompressedSize64)
-		if f.Flags&0x8 != 0 { // a data descriptor follows (APPNOTE section 4.3.9)
-			if _, err := r.ReadAt(head[:4], at); err != nil || binary.LittleEndian.Uint32(head[:]) != 0x08074b50 {
-				return fmt.Errorf("%q is not followed by its sizes", f.Name)
+		b.at += int64(f.CompressedSize64)
+		if !b.is(appendSizes(b.want[:0], f)) {
+			return fmt.Errorf("%q is not followed by its sizes", f.Name)
+		}
+	}
+	begin := b.at
+	b.r = &ahead{r: r, buf: make([]byte, 0, 64<<10)}
+	for i, f := range files {
+		if !b.is(appendCentral(b.want[:0], f, places[i])) {
+			if len(b.got) < 4 || binary.LittleEndian.Uint32(b.got) != centralMark {
+				return errors.New("there is something between the files and the directory")
 			}
-			at += 16
-			if f.CompressedSize64 >= 1<<32-1 || f.UncompressedSize64 >= 1<<32-1 {
-				at += 8
-			}
+			return fmt.Errorf("what the directory says of %q is not in the form that a package has", f.Name)
 		}
 	}
-	return directory(r, size, at, files)
-}
-
-// directory checks that nothing but the directory and the end records stands
-// behind the files.
-func directory(r io.ReaderAt, size, at int64, files []*zip.File) error {
-	var head [46]byte
-	for range files {
-		if _, err := r.ReadAt(head[:], at); err != nil || binary.LittleEndian.Uint32(head[:]) != 0x02014b50 {
-			return errors.New("there is something between the files and the directory")
-		}
-		if binary.LittleEndian.Uint16(head[32:]) != 0 {
-			return errors.New("a file has a comment")
-		}
-		at += 46 + int64(binary.LittleEndian.Uint16(head[28:])) + int64(binary.LittleEndian.Uint16(head[30:]))
-	}
-	if size-at == 22+56+20 {
-		at += 56 + 20 // the end record and its locator of ZIP64 (APPNOTE sections 4.3.14 and 4.3.15)
-	}
-	if size-at != 22 {
+	end := appendEnd(nil, uint64(len(files)), uint64(begin), uint64(b.at))
+	if size-b.at != int64(len(end)) {
 		return errors.New("there is something behind the directory")
 	}
+	if !b.is(end) {
+		return errors.New("the end of the directory is not in the form that a package has")
+	}
+	return nil
+}
+
+// formReader compares bytes with what they should be.
+type formReader struct {
+	r         io.ReaderAt
+	at        int64
+	got, want []byte
+}
+
+// is reports whether the next bytes are these, and steps over them if so.
+func (b *formReader) is(want []byte) bool {
+	b.want = want
+	b.got = slices.Grow(b.got[:0], len(want))[:len(want)]
+	n, _ := b.r.ReadAt(b.got, b.at) // what is missing is not what is wanted
+	b.got = b.got[:n]
+	if !bytes.Equal(b.got, want) {
+		return false
+	}
+	b.at += int64(n)
+	return true
+}
+
+// ahead reads more than asked, for many small reads that go forward.
+type ahead struct {
+	r   io.ReaderAt
+	at  int64
+	buf []byte
+}
+
+// ReadAt implements io.ReaderAt.
+func (a *ahead) ReadAt(p []byte, off int64) (int, error) {
+	if off < a.at || off+int64(len(p)) > a.at+int64(len(a.buf)) {
+		n, _ := a.r.ReadAt(a.buf[:cap(a.buf)], off) // an end shows in what is copied
+		a.at, a.buf = off, a.buf[:n]
+	}
+	n := copy(p, a.buf[off-a.at:])
+	if n < len(p) {
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, nil
+}
+
+// The forms of a ZIP file (APPNOTE sections 4.3.7 to 4.3.16) as Pack writes
+// them: made on Unix by version 2.0, deflated, sizes behind the content, no
+// time, no comment, and 64 bits only where 32 do not suffice.
+const (
+	localMark, localLen = 0x04034b50, 30
+	centralMark         = 0x02014b50
+	sizesMark           = 0x08074b50
+	endMark             = 0x06054b50
+	end64Mark           = 0x06064b50
+	locator64Mark       = 0x07064b50
+
+	madeByUnix, version20, version45 = 3 << 8, 20, 45
+
+	sizesFollow = 0x8 // flag
+	most16      = 1<<16 - 1
+	most32      = 1<<32 - 1
+)
+
+func large(f *zip.File) bool { return f.CompressedSize64 >= most32 || f.UncompressedSize64 >= most32 }
+
+// mode is what Pack gives a file.
+func mode(name string) uint32 {
+	if strings.HasSuffix(name, ".sh") {
+		return 0o755
+	}
+	return 0o644
+}
+
+// form appends numbers of 16, 32 or 64 bits.
+func form(dst []byte, numbers ...any) []byte {
+	for _, n := range numbers {
+		switch n := n.(type) {
+		case uint16:
+			dst = binary.LittleEndian.AppendUint16(dst, n)
+		case uint32:
+			dst = binary.LittleEndian.AppendUint32(dst, n)
+		case uint64:
+			dst = binary.LittleEndian.AppendUint64(dst, n)
+		default:
+			panic("evidence: no number of a ZIP file")
+		}
+	}
+	return dst
+}
+
+func appendLocal(dst []byte, f *zip.File) []byte {
+	dst = form(dst, uint32(localMark), uint16(version20), uint16(sizesFollow), zip.Deflate,
+		uint32(0) /* time */, uint32(0) /* CRC */, uint64(0) /* sizes */, uint16(len(f.Name)), uint16(0))
+	return append(dst, f.Name...)
+}
+
+func appendSizes(dst []byte, f *zip.File) []byte {
+	dst = form(dst, uint32(sizesMark), f.CRC32)
+	if large(f) {
+		return form(dst, f.CompressedSize64, f.UncompressedSize64)
+	}
+	return form(dst, uint32(f.CompressedSize64), uint32(f.UncompressedSize64))
+}
+
+func appendCentral(dst []byte, f *zip.File, place uint64) []byte {
+	version, packed, plain := uint16(version20), uint32(most32), uint32(most32)
+	if large(f) {
+		version = version45
+	}
+	var extra []byte
+	if large(f) || place >= most32 {
+		extra = form(nil, uint16(1), uint16(24), f.UncompressedSize64, f.CompressedSize64, place)
+	} else {
+		packed, plain = uint32(f.CompressedSize64), uint32(f.UncompressedSize64)
+	}
+	dst = form(dst, uint32(centralMark), uint16(madeByUnix|version20), version, uint16(sizesFollow), zip.Deflate,
+		uint32(0) /* time */, f.CRC32, packed, plain, uint16(len(f.Name)), uint16(len(extra)),
+		uint16(0) /* comment */, uint16(0) /* disk */, uint16(0), (0o100000|mode(f.Name))<<16, uint32(min(place, most32)))
+	return append(append(dst, f.Name...), extra...)
+}
+
+func appendEnd(dst []byte, files, begin, end uint64) []byte {
+	length := end - begin
+	if files >= most16 || length >= most32 || begin >= most32 {
+		dst = form(dst, uint32(end64Mark), uint64(44), uint16(version45), uint16(version45), uint64(0), /* disks */
+			files, files, length, begin, uint32(locator64Mark), uint32(0), end, uint32(1))
+		files, length, begin = most16, most32, most32
+	}
+	return form(dst, uint32(endMark), uint32(0) /* disks */, uint16(files), uint16(files), uint32(length), uint32(begin), uint16(0))
+}
+
+// deflated reads compressed content that ends where its file ends: programs
+// that read from the beginning take what follows for something else.
+type deflated struct {
+	in *bufio.Reader
+	z  io.ReadCloser
+}
+
+var inflaters sync.Pool // of *deflated
+
+func inflate(r io.Reader) io.ReadCloser {
+	d, ok := inflaters.Get().(*deflated)
+	if !ok {
+		in := bufio.NewReader(r)
+		return &deflated{in: in, z: flate.NewReader(in)}
+	}
+	d.in.Reset(r)
+	_ = d.z.(flate.Resetter).Reset(d.in, nil) // without a dictionary it cannot fail
+	return d
+}
+
+// Read implements io.Reader.
+func (d *deflated) Read(p []byte) (int, error) {
+	n, err := d.z.Read(p)
+	if errors.Is(err, io.EOF) {
+		if _, more := d.in.ReadByte(); !errors.Is(more, io.EOF) {
+			err = errors.New("something follows the compressed content")
+		}
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (d *deflated) Close() error {
+	inflaters.Put(d)
 	return nil
 }
 
@@ -269,55 +414,81 @@ func (c *container) manifest(name string) (map[string]string, error) {
 	return list, nil
 }
 
-// check compares every file with the manifests, both ways.
-func (c *container) check(problem func(where, what string)) (data map[string]string, err error) {
+// check compares every file with the manifests, both ways, and reports whether
+// all is as they say. What is cheap comes first: whoever has no key can put any
+// file beside a manifest that somebody signed, and only after names and bytes
+// are those of the manifests a package may be large beyond modesty.
+func (c *container) check(problem func(where, what string)) (data map[string]string, good bool, err error) {
+	good = true
+	bad := func(where, what string) {
+		good = false
+		problem(where, what)
+	}
 	data, err = c.manifest(fileManifest)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	tags, err := c.manifest(fileTagManifest)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var bytes uint64
-	for name, f := range c.files {
-		want := data[name]
+	var content []string
+	var size uint64
+	for _, name := range slices.Sorted(maps.Keys(c.files)) {
 		switch {
 		case strings.HasPrefix(name, "data/"):
-			bytes += f.UncompressedSize64
-		case strings.HasPrefix(name, "signatures/") || name == fileTagManifest:
-			continue
+			size += c.files[name].UncompressedSize64
+			if data[name] == "" {
+				bad(name, "is in no manifest")
+				continue
+			}
+			content = append(content, name)
+		case strings.HasPrefix(name, "signatures/"):
+			if _, err := c.small(name); err != nil {
+				bad(name, err.Error())
+			}
+		case name == fileTagManifest:
+		case tags[name] == "":
+			bad(name, "is in no manifest")
 		default:
-			want = tags[name]
-		}
-		if want == "" {
-			problem(name, "is in no manifest")
-			continue
-		}
-		got, err := c.digest(name)
-		if err != nil {
-			problem(name, err.Error())
-		} else if got != want {
-			problem(name, "was changed: its digest is not the manifest's")
+			if text, err := c.read(name); err != nil {
+				bad(name, err.Error())
+			} else if sum(text) != tags[name] {
+				bad(name, changed)
+			}
 		}
 	}
 	for _, list := range []map[string]string{data, tags} {
-		for name := range list {
+		for _, name := range slices.Sorted(maps.Keys(list)) {
 			if c.files[name] == nil {
-				problem(name, "is in the manifest and missing")
+				bad(name, "is in the manifest and missing")
 			}
 		}
 	}
 	info, err := c.small(fileBagInfo)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	oxum := "Payload-Oxum: " + strconv.FormatUint(bytes, 10) + "." + strconv.Itoa(len(data)) + "\n"
+	oxum := "Payload-Oxum: " + strconv.FormatUint(size, 10) + "." + strconv.Itoa(len(data)) + "\n"
 	if !strings.Contains(string(info), oxum) {
-		problem(fileBagInfo, "Payload-Oxum does not count the files that are here")
+		bad(fileBagInfo, "Payload-Oxum does not count the files that are here")
 	}
-	return data, nil
+	if !good {
+		if err := c.modest(); err != nil {
+			return nil, false, err
+		}
+	}
+	for _, name := range content {
+		if got, err := c.digest(name); err != nil {
+			bad(name, err.Error())
+		} else if got != data[name] {
+			bad(name, changed)
+		}
+	}
+	return data, good, nil
 }
+
+const changed = "was changed: its digest is not the manifest's"
 
 // lines reads a JSON Lines file line by line.
 type lines struct {

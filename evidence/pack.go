@@ -13,8 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -110,10 +110,7 @@ type packer struct {
 
 func (p *packer) create(name string) (io.Writer, error) {
 	h := &zip.FileHeader{Name: name, Method: zip.Deflate}
-	h.SetMode(0o644)
-	if strings.HasSuffix(name, ".sh") {
-		h.SetMode(0o755)
-	}
+	h.SetMode(fs.FileMode(mode(name)))
 	return p.zip.CreateHeader(h)
 }
 

@@ -124,9 +124,9 @@ func (v *verifier) run() error {
 			return err
 		}
 	}
-	manifest, err := v.c.check(func(where, what string) { v.problem(Container, where, "%s", what) })
-	if err != nil {
-		return err
+	manifest, good, err := v.c.check(func(where, what string) { v.problem(Container, where, "%s", what) })
+	if err != nil || !good {
+		return err // what nobody signed is not read
 	}
 	if err := v.means(); err != nil {
 		return err
@@ -244,6 +244,9 @@ type dueReader struct {
 func (v *verifier) advance() error {
 	r := &v.due
 	for r.next = nil; ; {
+		if len(v.report.Problems) >= maxListed {
+			return errors.New("more problems than are listed")
+		}
 		line, err := r.lines.next()
 		if errors.Is(err, io.EOF) {
 			return nil

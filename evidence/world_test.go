@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -356,7 +357,7 @@ func rezip(t testing.TB, list []zipFile) []byte {
 	z := zip.NewWriter(&out)
 	for _, f := range list {
 		h := &zip.FileHeader{Name: f.name, Method: zip.Deflate}
-		h.SetMode(0o644)
+		h.SetMode(fs.FileMode(mode(f.name)))
 		if f.mode != nil {
 			f.mode(h)
 		}
