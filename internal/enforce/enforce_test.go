@@ -355,6 +355,32 @@ func TestFlood(t *testing.T) {
 	})
 }
 
+// TestShutdownWaitsForTheEnd: a shutdown is over only when each session's end is
+// in the book, which is closed next.
+func TestShutdownWaitsForTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		rec := memrec.New()
+		g := gate(rec, nil)
+		s := open(t, g, "a/1h")
+		done := make(chan error, 1)
+		go func() { done <- g.Shutdown(t.Context(), t.Context()) }()
+		<-s.Context().Done()
+		rec.Hold()
+		go func() { _ = s.Close(context.Cause(s.Context())) }()
+		time.Sleep(time.Second)
+		select {
+		case <-done:
+			t.Error("the shutdown was over before the session's end was durable")
+		default:
+		}
+		rec.Release()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestShutdownAndFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
