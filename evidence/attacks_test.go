@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -241,5 +242,98 @@ func TestEV15Held(t *testing.T) {
 	r := w.verify(t, other.pack(t, m), w.trust, nil)
 	if !strings.Contains(failed(r), "signer") || len(r.Problems) != maxListed {
 		t.Errorf("signed by another: failed %q\n%.2000s", failed(r), said(r))
+	}
+}
+
+// pages is a file of mostly zeros.
+type pages struct {
+	size int64
+	kept map[int64]*[4096]byte
+}
+
+var zeros [1 << 20]byte
+
+// Write implements io.Writer.
+func (s *pages) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), 4096-int(s.size%4096))
+		if page := s.kept[s.size/4096]; page != nil || !bytes.Equal(rest[:n], zeros[:n]) {
+			if page == nil {
+				page = new([4096]byte)
+				s.kept[s.size/4096] = page
+			}
+			copy(page[s.size%4096:], rest[:n])
+		}
+		s.size += int64(n)
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+// ReadAt implements io.ReaderAt.
+func (s *pages) ReadAt(p []byte, off int64) (int, error) {
+	n := int(min(int64(len(p)), s.size-off))
+	for done := 0; done < n; {
+		at := off + int64(done)
+		page := s.kept[at/4096]
+		if page == nil {
+			page = (*[4096]byte)(zeros[:4096])
+		}
+		done += copy(p[done:n], page[at%4096:])
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+type asIs struct{ io.Writer }
+
+// Close implements io.Closer.
+func (asIs) Close() error { return nil }
+
+// TestLayoutLarge: the form of packages with numbers that 32 or 16 bits do not
+// hold is the one that is asked for.
+func TestLayoutLarge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes seconds")
+	}
+	t.Parallel()
+	for name, test := range map[string]struct {
+		files  int
+		large  bool // the second file unpacks to 4 GiB
+		packed bool // and takes as much
+	}{
+		"files":   {files: 1<<16 - 1},
+		"content": {files: 3, large: true},
+		"packed":  {files: 4, large: true, packed: true},
+	} {
+		s := &pages{kept: make(map[int64]*[4096]byte)}
+		z := zip.NewWriter(s)
+		for i := range test.files {
+			z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
+				if !test.packed {
+					w = io.Discard
+				}
+				return asIs{w}, nil
+			})
+			h := &zip.FileHeader{Name: "f" + strconv.Itoa(i), Method: zip.Deflate}
+			h.SetMode(0o644)
+			w, err := z.CreateHeader(h)
+			fatal(t, err)
+			for range 4096 {
+				if i != 1 || !test.large {
+					break
+				}
+				_, err := w.Write(zeros[:])
+				fatal(t, err)
+			}
+		}
+		fatal(t, z.Close())
+		r, err := zip.NewReader(s, s.size)
+		fatal(t, err)
+		if err := layout(s, s.size, r.File); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
