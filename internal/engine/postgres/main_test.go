@@ -53,7 +53,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// tokens is a verifier that knows its tokens by heart: "agents" is in group
+// signedToken is a token of the form that real ones have.
+const signedToken = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.QW55IHNpZ25hdHVyZSBvZiB0aGUgbGVuZ3RoIHRoYXQgRVMyNTYgc2lnbmF0dXJlcyBoYXZlLCBuYW1lbHkgNjQ"
+
+// tokens is a verifier that knows its tokens by heart: "agents" and signedToken are in group
 // agents, "others" in none, "short" expires soon.
 type tokens struct {
 	mu  sync.Mutex
@@ -70,6 +73,9 @@ func (v *tokens) Verify(_ context.Context, t secret.String) (*enforce.Verified, 
 	switch t.Reveal() {
 	case "agents":
 		p.Groups = []string{"agents"}
+	case signedToken:
+		p.Groups = []string{"agents"}
+		p.Name, p.Subject = "signed", "signed"
 	case "others":
 	case "short", "short2":
 		p.Groups = []string{"agents"}

@@ -450,6 +450,18 @@ func (q *requests) copyData(ctx context.Context, typ byte, n int) error {
 	if err != nil {
 		return err
 	}
+	if q.r.s.HoldsToken(frame) {
+		frame = copyWithheld
+	}
+	return q.copyEnd(ctx, ex, frame)
+}
+
+// copyWithheld is the CopyFail that takes the place of one, or of data, that
+// holds the session's token.
+var copyWithheld = pgwire.AppendFrame(nil, 'f', []byte("[withheld: it holds the session's token]\x00"))
+
+// copyEnd forwards the frame that ends copy-in mode.
+func (q *requests) copyEnd(ctx context.Context, ex *exch, frame []byte) error {
 	q.r.mu.Lock()
 	if q.r.copying == ex {
 		q.r.copying = nil
@@ -494,12 +506,26 @@ func (q *requests) copyTarget(ctx context.Context) (*exch, error) {
 	return r.copying, err
 }
 
+// copyPieces forwards one CopyData message. One that holds the token in a piece
+// ends the COPY with a CopyFail.
 func (q *requests) copyPieces(ctx context.Context, ex *exch) error {
+	withheld, begun := false, false
 	for first := true; ; first = false {
 		piece, more, err := q.in.Piece()
 		if err != nil {
 			return err
 		}
+		withheld = withheld || q.r.s.HoldsToken(piece)
+		if withheld {
+			if !begun {
+				if more {
+					continue
+				}
+				return q.copyEnd(ctx, ex, copyWithheld)
+			}
+			clear(piece) // the frame must be completed, with bytes that say nothing
+		}
+		begun = true
 		if err := ex.x.Request(ctx, piece); err != nil {
 			if q.unlessOver(ex, err) != nil {
 				return err
@@ -520,6 +546,9 @@ func (q *requests) copyPieces(ctx context.Context, ex *exch) error {
 			}
 		}
 		if !more {
+			if withheld {
+				return q.copyEnd(ctx, ex, copyWithheld)
+			}
 			return nil
 		}
 	}

@@ -41,8 +41,9 @@ type agent struct {
 	begun     bool // a StartupMessage was read
 	mute      bool // a TLS handshake was begun and is not over: no other bytes may go out
 	tlsInfo   string
-	minor     uint16 // protocol 3.minor
-	params    map[string]string
+	minor     uint16            // protocol 3.minor
+	given     map[string]string // the start-up packet's parameters
+	params    map[string]string // those that go on to the target
 	target    string
 	database  string
 	defaulted bool // the database name was not given, or is the user name: the client's own default
@@ -85,6 +86,12 @@ func (a *agent) handshake(ctx context.Context) (*enforce.Opening, error) {
 		return nil, a.refused(ctx, err)
 	}
 	o.Token, err = a.token()
+	if err == nil && a.givesAway(o.Token) {
+		err = &access.DenyError{
+			Code: access.CodeProtocol, Rule: "startup.token", Reason: "a start-up parameter holds the token",
+			Hint: "Give the token as the password only.",
+		}
+	}
 	if err != nil {
 		return nil, a.refused(ctx, err)
 	}
@@ -241,6 +248,7 @@ func (a *agent) startup(body []byte) (*enforce.Opening, error) {
 			return nil, err
 		}
 	}
+	a.given = m.Params
 	params, err := checkParams(m.Params)
 	if err != nil {
 		return nil, err
@@ -267,6 +275,26 @@ func (a *agent) startup(body []byte) (*enforce.Opening, error) {
 	return &enforce.Opening{
 		Target: target, Role: m.Params["user"], Database: database, Source: a.source, Listener: a.l.Address, Detail: detail,
 	}, nil
+}
+
+// givesAway reports whether what came before the token, and is recorded and
+// forwarded, holds it.
+func (a *agent) givesAway(token secret.String) bool {
+	text := token.Reveal()
+	if i := strings.LastIndexByte(text, '.'); len(text)-i > 16 {
+		text = text[i+1:] // the signature, without which a token is worth nothing
+	}
+	if len(text) < 16 {
+		return false
+	}
+	for _, params := range []map[string]string{a.given, a.params} {
+		for name, value := range params {
+			if strings.Contains(name, text) || strings.Contains(value, text) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // negotiateVersion answers a newer minor version or unknown protocol options.
@@ -346,7 +374,7 @@ func addParam(given map[string]string, name, value string) error {
 		}
 		sort.Strings(names)
 		return &access.DenyError{
-			Code: access.CodeUnsupported, Rule: "startup", Reason: fmt.Sprintf("start-up parameter %q is not allowed", name),
+			Code: access.CodeUnsupported, Rule: "startup", Reason: fmt.Sprintf("start-up parameter %.32q is not allowed", name),
 			Hint: "Allowed are " + strings.Join(names, ", ") + ".",
 		}
 	}
