@@ -5,8 +5,11 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/json"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func FuzzParseHeader(f *testing.F) {
@@ -129,7 +132,12 @@ func FuzzAnswerView(f *testing.F) {
 func FuzzCells(f *testing.F) {
 	f.Add("=1+1")
 	f.Add("a\x1b[2J\u202eb\n\"")
+	f.Add("\\\u202e\\u202e\\\\\\u202e\\\U000e0041\\U000e0041\\users\\")
+	f.Add("\\u20\u202e\\u\u202e\\")
 	f.Fuzz(func(t *testing.T, s string) {
+		if plain := Plain(s); utf8.ValidString(s) && unplain(plain) != s {
+			t.Errorf("%q is shown as %q, which is %q", s, plain, unplain(plain))
+		}
 		out := string(appendCSV(nil, s))
 		if strings.HasPrefix(out, `"`) != strings.HasSuffix(out, `"`) {
 			t.Errorf("%q gives %q", s, out)
@@ -139,11 +147,46 @@ func FuzzCells(f *testing.F) {
 			t.Errorf("%q gives the formula %q", s, out)
 		}
 		for _, r := range out {
-			if r < 0x20 && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e {
+			if r < 0x20 && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || strings.ContainsRune("\u3164\u115f\u1160\u034f\ufe0f\u2800", r) {
 				t.Errorf("%q gives the control character %q", s, r)
 			}
 		}
 	})
+}
+
+// unplain finds the text that Plain showed.
+func unplain(s string) string {
+	escape := regexp.MustCompile(`\\+(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})`)
+	return escape.ReplaceAllStringFunc(s, func(e string) string {
+		rest := strings.TrimLeft(e, `\`)
+		slashes := len(e) - len(rest)
+		if slashes%2 == 0 {
+			return e[slashes/2:]
+		}
+		n, err := strconv.ParseUint(rest[1:], 16, 32)
+		if err != nil {
+			return err.Error()
+		}
+		return e[:slashes/2] + string(rune(n))
+	})
+}
+
+// TestPlain: what cannot be seen, or acts on what is seen, is shown, and
+// nothing else looks as if it were.
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"SELECT 'ä漢\U0001f600'\n\t--": "SELECT 'ä漢\U0001f600'\n\t--", "\x1b[2J\u009b\x7f": `\u001b[2J\u009b\u007f`, "a\xff": "a\ufffd",
+		"\u3164\u115f\u1160\uffa0": `\u3164\u115f\u1160\uffa0`, "\u034f\ufe0f\u180b\u17b4": `\u034f\ufe0f\u180b\u17b4`,
+		"\u202e\u2066\u2028\u200b\ufeff\u2800\u00ad": `\u202e\u2066\u2028\u200b\ufeff\u2800\u00ad`,
+		"\U000e0041\U000e0100\U0001d173":             `\U000e0041\U000e0100\U0001d173`,
+		`\u202e`:                                     `\\u202e`, `\\u202e`: `\\\\u202e`, "\\\u202e": `\\\u202e`, `\U000e0041`: `\\U000e0041`,
+		`C:\users\U12`: `C:\users\U12`, `\`: `\`, `\\ \u12`: `\\ \u12`,
+	} {
+		if got := Plain(in); got != want || utf8.ValidString(in) && unplain(got) != in {
+			t.Errorf("%q is shown as %q, want %q", in, got, want)
+		}
+	}
 }
 
 // FuzzVerify changes a file of a package, or the bytes of the whole, in all

@@ -89,25 +89,63 @@ func cutCell(s string) string {
 	return strings.Clone(s[:cut]) + "… (" + strconv.Itoa(len(s)) + " bytes)"
 }
 
-// plainCell shows what a terminal or an editor would act on as an escape:
-// control characters but line ends and tabs, and characters that change the
-// direction of text or cannot be seen.
-func plainCell(s string) string {
-	hidden := func(r rune) bool {
-		return r < 0x20 && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp)
-	}
-	if utf8.ValidString(s) && strings.IndexFunc(s, hidden) < 0 {
+// Plain shows what a terminal or an editor would act on as an escape: control
+// characters but line ends and tabs, and characters that change the direction
+// of text or cannot be seen, as \uXXXX or, above U+FFFF, \UXXXXXXXX. Backslashes
+// before an escape, or before a text that looks like one, are doubled, so that
+// the two differ.
+func Plain(s string) string {
+	if utf8.ValidString(s) && strings.IndexFunc(s, hidden) < 0 && !strings.Contains(s, `\u`) && !strings.Contains(s, `\U`) {
 		return s
 	}
 	var b strings.Builder
-	for _, r := range s {
-		if hidden(r) {
-			fmt.Fprintf(&b, "\\u%04x", r)
-		} else {
+	slashes := 0 // that stand right before
+	for i, r := range s {
+		hide := hidden(r)
+		if slashes > 0 && (hide || escapeDigits(s[i:])) {
+			b.WriteString(strings.Repeat(`\`, slashes))
+		}
+		switch {
+		case hide && r > 0xffff:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		case hide:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
 			b.WriteRune(r)
+		}
+		slashes++
+		if r != '\\' {
+			slashes = 0
 		}
 	}
 	return b.String()
+}
+
+// hidden reports whether a character acts on a text or cannot be seen in it.
+func hidden(r rune) bool {
+	switch {
+	case r < 0x7f:
+		return r < 0x20 && r != '\n' && r != '\t'
+	case r < 0xa0:
+		return true
+	}
+	const blank = 0x2800 // of Braille
+	return r == blank || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Variation_Selector, unicode.Other_Default_Ignorable_Code_Point)
+}
+
+// escapeDigits reports whether a text goes on like an escape behind its backslash.
+func escapeDigits(s string) bool {
+	n := 0
+	switch {
+	case strings.HasPrefix(s, "u"):
+		n = 4
+	case strings.HasPrefix(s, "U"):
+		n = 8
+	}
+	if n == 0 || len(s) <= n {
+		return false
+	}
+	return strings.Trim(s[1:1+n], "0123456789abcdefABCDEF") == ""
 }
 
 // appendCSV appends a field as in RFC 4180. A text that a spreadsheet would
@@ -116,7 +154,7 @@ func appendCSV(dst []byte, s string) []byte {
 	if len(s) > maxCell+64 { // what cutCell made is not cut again
 		s = cutCell(s)
 	}
-	s = plainCell(s)
+	s = Plain(s)
 	// Spreadsheets pass over leading blanks, and some over full-width forms.
 	head, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, " \t\n\u00a0\u3000"))
 	formula := s != "" && (s[0] == '\t' || s[0] == '\n' || strings.ContainsRune("=+-@＝＋－＠", head))

@@ -2,6 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/gatebook/gatebook/evidence"
 )
@@ -95,6 +99,7 @@ func TestPrintable(t *testing.T) {
 	for in, want := range map[string]string{
 		"SELECT 1": "SELECT 1", "a\nb\tc": "a b c", "\x1b[2J": `\u001b[2J`, "\x9b0m": "\ufffd0m", "\u009b": `\u009b`, "\r": `\u000d`,
 		"a\u202eb": `a\u202eb`, "\u2066": `\u2066`, "\u2028": `\u2028`, "\u200b\ufeff": `\u200b\ufeff`, "Ω ü 漢": "Ω ü 漢", "\x7f": `\u007f`,
+		"\u3164\u034f": `\u3164\u034f`, "\U000e0041": `\U000e0041`, `\u202e`: `\\u202e`,
 	} {
 		if got := printable(in); got != want {
 			t.Errorf("%q is shown as %q, want %q", in, got, want)
@@ -117,5 +122,32 @@ func TestReport(t *testing.T) {
 	})
 	if strings.ContainsRune(out.String(), 0x1b) || !strings.HasSuffix(out.String(), fmt.Sprintln("FAILED: p.zip must not be believed")) {
 		t.Errorf("%q", out.String())
+	}
+}
+
+// TestVerifyStops: verification ends with its context, however large the package.
+func TestVerifyStops(t *testing.T) {
+	dir := t.TempDir()
+	_, key, err := note.GenerateKey(rand.Reader, "gate.test/book")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, pkg := filepath.Join(dir, "trust"), filepath.Join(dir, "package.zip")
+	for path, text := range map[string]string{trust: "log " + key + "\n", pkg: "PK"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	if r, err := verify(ctx, pkg, trust, ""); err != nil || !r.Failed() {
+		t.Errorf("%+v, %v", r, err)
+	}
+	stop()
+	if r, err := verify(ctx, pkg, trust, ""); r != nil || err == nil || !strings.Contains(err.Error(), "stopped before") {
+		t.Errorf("stopped: %+v, %v", r, err)
+	}
+	f := &stopping{ctx, strings.NewReader("x")}
+	if n, err := f.ReadAt(make([]byte, 1), 0); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("%d bytes, %v", n, err)
 	}
 }

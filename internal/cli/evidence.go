@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -129,8 +131,8 @@ with root and all keys on the gateway cannot get around.
 
 Exit code 0: verified. 1: must not be believed; the problems say where. 2: verified, with exceptions to look at.`,
 		Args: exactly(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			report, err := verify(args[0], trustFile, previous)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			report, err := verify(cmd.Context(), args[0], trustFile, previous)
 			if err != nil {
 				return err
 			}
@@ -157,7 +159,7 @@ Exit code 0: verified. 1: must not be believed; the problems say where. 2: verif
 	return c
 }
 
-func verify(path, trustFile, previous string) (*evidence.Report, error) {
+func verify(ctx context.Context, path, trustFile, previous string) (*evidence.Report, error) {
 	text, err := os.ReadFile(trustFile)
 	if err != nil {
 		return nil, err
@@ -180,7 +182,25 @@ func verify(path, trustFile, previous string) (*evidence.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	return evidence.Verify(f, info.Size(), o)
+	report, err := evidence.Verify(&stopping{ctx, f}, info.Size(), o)
+	if ctx.Err() != nil {
+		return nil, errors.New("stopped before the package was verified")
+	}
+	return report, err
+}
+
+// stopping reads no further once its context has ended.
+type stopping struct {
+	ctx context.Context
+	r   io.ReaderAt
+}
+
+// ReadAt implements io.ReaderAt.
+func (s *stopping) ReadAt(p []byte, off int64) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return s.r.ReadAt(p, off)
 }
 
 func (e *env) printReport(name string, r *evidence.Report) {

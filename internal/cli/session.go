@@ -8,7 +8,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -115,23 +114,17 @@ func printEvent(w io.Writer, ev *admin.Event) {
 }
 
 // printable keeps agent-written text from moving the cursor or lying about
-// lines: control characters are shown as escapes.
+// lines: what a terminal would act on is shown as escapes.
 func printable(s string) string {
 	if len(s) > 2000 {
 		s = s[:2000] + "…"
 	}
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r == '\n' || r == '\t':
-			b.WriteByte(' ')
-		case r < 0x20 || r >= 0x7f && r < 0xa0 || unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp):
-			fmt.Fprintf(&b, "\\u%04x", r)
-		default:
-			b.WriteRune(r)
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return ' '
 		}
-	}
-	return b.String()
+		return r
+	}, evidence.Plain(s))
 }
 
 func (e *env) sessionEnd() *cobra.Command {
