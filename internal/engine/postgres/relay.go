@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -219,7 +220,13 @@ func (r *relay) leave(sctx context.Context, reqErr error) {
 	r.mu.Unlock()
 	if running {
 		ctx, stop := context.WithTimeout(context.WithoutCancel(r.ctx), 5*time.Second)
-		if !left && !ended(sctx, "") || !r.pipelined() || r.terminate(ctx) != nil {
+		whole := (left || ended(sctx, "")) && r.pipelined()
+		if whole && r.terminate(ctx) != nil {
+			// A backend whose connection is reset ends when it has answered what runs.
+			reset(r.up.conn)
+			whole = false
+		}
+		if !whole {
 			_ = r.cancelUpstream(ctx)
 		}
 		stop()
@@ -278,6 +285,18 @@ func (r *relay) terminate(ctx context.Context) error {
 	}
 	_, _ = u.conn.Write([]byte{'X', 0, 0, 0, 4})
 	return nil
+}
+
+// reset closes a connection so that the peer cannot write to it any more.
+func reset(conn net.Conn) {
+	under := conn
+	if c, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		under = c.NetConn()
+	}
+	if c, ok := under.(interface{ SetLinger(sec int) error }); ok {
+		_ = c.SetLinger(0)
+	}
+	_ = under.Close()
 }
 
 // deadline is a moving time limit of a connection's writes. Setting one costs

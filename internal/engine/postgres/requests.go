@@ -73,6 +73,9 @@ func (q *requests) run(ctx context.Context) error {
 
 // message handles the next message.
 func (q *requests) message(ctx context.Context, typ byte, n int) error {
+	if n != 0 && (typ == 'S' || typ == 'H' || typ == 'c' || typ == 'X') {
+		return fmt.Errorf("%w: message %q with a body", pgwire.ErrMalformed, typ)
+	}
 	switch typ {
 	case 'd', 'c', 'f':
 		return q.copyData(ctx, typ, n)
