@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gatebook/gatebook/internal/testkit/pgserver"
@@ -118,7 +119,7 @@ func newWorld(o *options) (*world, error) {
 func (w *world) stop() {
 	w.once.Do(func() {
 		for _, c := range w.procs {
-			_ = c.Process.Signal(os.Interrupt)
+			_ = c.Process.Signal(syscall.SIGTERM)
 		}
 		for _, c := range w.procs {
 			done := make(chan struct{})
