@@ -463,6 +463,7 @@ func (p *answers) skip(it item) {
 	r.skipping = true
 	if it.kind == itemParse && it.st != nil && it.st.name == "" {
 		// The unnamed statement falls away even if what was to replace it fails.
+		r.hold(r.statements.confirmed[""], -1)
 		delete(r.statements.confirmed, "")
 	}
 	r.cond.Broadcast()
@@ -530,7 +531,7 @@ func (p *answers) ready(frame []byte) error {
 	r.skipping = false
 	r.tx = frame[pgwire.FrameHeader]
 	if r.tx == 'I' {
-		clear(r.portals.confirmed) // portals end with their transaction
+		r.endPortals() // with their transaction
 	}
 	p.also, r.skipped = r.skipped, nil
 	r.cond.Broadcast()

@@ -96,6 +96,12 @@ func (q *requests) parse(ctx context.Context, frame, body []byte) error {
 	}
 	name = g.named(name)
 	st.text = g.a.Text
+	if g.a.Refuse == nil && !q.r.charge(st) {
+		g.a.Refuse = &access.DenyError{
+			Code: access.CodeTooLarge, Rule: "limits.memory", Reason: "the texts of open statements take more memory than the gateway has for them now",
+			Hint: "Close prepared statements that are not needed.",
+		}
+	}
 	g.parsed = &change[*statement]{name: name, value: st, segment: q.segment}
 	g.st, g.stName = st, name
 	g.add('P', raw, item{kind: itemParse, st: g.parsed})

@@ -16,6 +16,67 @@ type statement struct {
 	doubtful bool
 	// doubt is requests.doubt when it was parsed.
 	doubt uint64
+	// charged is what the text takes of the memory budget, given back when no
+	// name holds the statement any more.
+	charged int
+	holders int
+}
+
+// maxUncharged is the longest text that the memory budget does not count.
+const maxUncharged = 4 << 10
+
+// charge takes a statement's text from the memory budget and reports whether it was free.
+func (r *relay) charge(st *statement) bool {
+	n := len(st.text)
+	if n <= maxUncharged {
+		return true
+	}
+	if !r.d.budget.Take(n) {
+		return false
+	}
+	r.mu.Lock()
+	st.charged = n
+	r.charged += n
+	r.mu.Unlock()
+	return true
+}
+
+// hold counts a name, or a change of one, that holds the statement. Callers hold r.mu.
+func (r *relay) hold(st *statement, n int) {
+	if st == nil || st.charged == 0 {
+		return
+	}
+	if st.holders += n; st.holders <= 0 {
+		r.d.budget.Give(st.charged)
+		r.charged -= st.charged
+		st.charged = 0
+	}
+}
+
+// holdItem counts the changes that a message makes. Callers hold r.mu.
+func (r *relay) holdItem(it *item, n int) {
+	if it.st != nil {
+		r.hold(it.st.value, n)
+	}
+	if it.po != nil && it.po.value != nil {
+		r.hold(it.po.value.st, n)
+	}
+}
+
+// endPortals forgets the portals of a transaction that is over. Callers hold r.mu.
+func (r *relay) endPortals() {
+	for _, po := range r.portals.confirmed {
+		r.hold(po.st, -1)
+	}
+	clear(r.portals.confirmed)
+}
+
+// uncharge gives back what the texts of an ended session still hold.
+func (r *relay) uncharge() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.d.budget.Give(r.charged)
+	r.charged = 0
 }
 
 // portal is what a portal's name stands for.
@@ -99,11 +160,20 @@ var errOutOfStep = errors.New("answers and pending names are out of step")
 // settle resolves the changes of names that an answered or skipped message
 // made. Callers hold r.mu.
 func (r *relay) settle(it item, done bool) error {
+	if !done {
+		r.holdItem(&it, -1)
+	}
 	var err error
 	if it.st != nil {
+		if done {
+			r.hold(r.statements.confirmed[it.st.name], -1) // what is replaced or closed
+		}
 		err = r.statements.settle(it.st, done)
 	}
 	if it.po != nil && err == nil {
+		if po := r.portals.confirmed[it.po.name]; done && po != nil {
+			r.hold(po.st, -1)
+		}
 		err = r.portals.settle(it.po, done)
 	}
 	return err

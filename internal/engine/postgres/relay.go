@@ -43,6 +43,7 @@ type relay struct {
 	skipping   bool            // after an error in the extended protocol, up to the Sync
 	skipped    enforce.Receipt // of the last exchange that was ended because the target skips it
 	statements names[*statement]
+	charged    int // of the memory budget, by their texts
 	portals    names[*portal]
 	copying    *exch  // in copy-in mode
 	tx         byte   // the target's last transaction status
@@ -197,6 +198,7 @@ func (r *relay) run() error {
 	r.leave(sctx, reqErr)
 	ansErr := <-done
 	r.req.release()
+	r.uncharge()
 	return r.finish(sctx, reqErr, ansErr, targetFirst)
 }
 

@@ -177,6 +177,13 @@ func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, item
 		ex.deny = deny
 		text := fmt.Sprintf("gatebook refused request %d of session %s", x.Number(), q.r.s.ID())
 		simple := items[0].kind == itemQuery || items[0].kind == itemCall
+		q.r.mu.Lock()
+		for i := range items {
+			if c := items[i].st; c != nil && c.value != nil {
+				q.r.hold(c.value, 0) // never forwarded
+			}
+		}
+		q.r.mu.Unlock()
 		own := &access.Action{Op: "prepare", Origin: "gateway", Text: text}
 		if simple {
 			own.Op = "query"
@@ -204,6 +211,7 @@ func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, item
 	}
 	q.r.mu.Lock()
 	for i := range items {
+		q.r.holdItem(&items[i], 1)
 		if c := items[i].st; c != nil {
 			q.r.statements.add(c)
 		}
