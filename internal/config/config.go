@@ -206,7 +206,7 @@ type Limits struct {
 	PrincipalBytes Size `yaml:"principal_bytes"`
 	// Message is the largest request that is judged whole. Default 64MiB.
 	Message Size `yaml:"message"`
-	// Memory that all sessions together may hold in large requests. Default 512MiB.
+	// Memory that all sessions together may hold in large requests and in the texts of open statements. Default 512MiB.
 	Memory Size `yaml:"memory"`
 	// Startup is how long an opening handshake may take. Default 30s.
 	Startup Duration `yaml:"startup"`
