@@ -85,9 +85,9 @@ type Options struct {
 
 const (
 	lazyFlush    = 10 * time.Millisecond // longest wait of a payload that nobody waits for
-	spaceRefresh = time.Second          // age at which the free space is asked for again
-	eagerFlush   = 1 << 20              // queued bytes that are not kept for the lazy flush
-	keepBuffer   = 4 << 20              // a larger buffer is given back after use
+	spaceRefresh = time.Second           // age at which the free space is asked for again
+	eagerFlush   = 1 << 20               // queued bytes that are not kept for the lazy flush
+	keepBuffer   = 4 << 20               // a larger buffer is given back after use
 	maxPayload   = 1 << 30
 )
 
