@@ -361,7 +361,7 @@ func (b *Builder) eventLine(h *Header, body []byte) error {
 	out := append(b.line[:0], `{"index":`...)
 	out = strconv.AppendUint(out, h.Index, 10)
 	out = append(out, `,"time":"`...)
-	out = h.Time.AppendFormat(out, headerTime)
+	out = appendTime(out, h.Time)
 	out = append(out, `","kind":"`...)
 	out = append(out, h.Kind...)
 	out = append(out, '"')
