@@ -1,55 +1,77 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
-// processes holds, by id, each process' parent and the processor time that it
-// and its ended children have used.
-type processes map[int]process
-
+// process is what is read of a process.
 type process struct {
 	parent int
-	used   time.Duration
+	own    time.Duration // processor time
+	used   time.Duration // the same with that of its ended children
 }
 
+// readProcess reads a process' line of proc(5), whose times are in ticks of 10 ms.
+func readProcess(id int) (p process, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
+	if err != nil {
+		return p, err
+	}
+	// Behind the name: state, parent, …, utime, stime, cutime, cstime.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if len(fields) < 15 {
+		return p, fmt.Errorf("cannot read the times of process %d", id)
+	}
+	if p.parent, err = strconv.Atoi(fields[1]); err != nil {
+		return p, err
+	}
+	for i, f := range fields[11:15] {
+		ticks, err := strconv.Atoi(f)
+		if err != nil {
+			return p, err
+		}
+		took := time.Duration(ticks) * 10 * time.Millisecond
+		if i < 2 {
+			p.own += took
+		}
+		p.used += took
+	}
+	return p, nil
+}
+
+// processes are the running processes by id.
+type processes map[int]process
+
 func readProcesses() (processes, error) {
-	names, err := filepath.Glob("/proc/[0-9]*/stat")
+	names, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return nil, err
 	}
-	p := make(processes, len(names))
+	list := make(processes, len(names))
 	for _, name := range names {
-		text, err := os.ReadFile(name)
+		id, err := strconv.Atoi(filepath.Base(name))
 		if err != nil {
-			continue // it has ended
-		}
-		// Fields of proc(5) behind the name: state, parent, …, utime, stime, cutime, cstime.
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-		id, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		if err != nil || len(fields) < 15 {
-			return nil, fmt.Errorf("cannot read %s", name)
-		}
-		var x process
-		if x.parent, err = strconv.Atoi(fields[1]); err != nil {
 			return nil, err
 		}
-		for _, f := range fields[11:15] {
-			ticks, err := strconv.Atoi(f)
-			if err != nil {
-				return nil, err
-			}
-			x.used += time.Duration(ticks) * 10 * time.Millisecond
+		p, err := readProcess(id)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // it has ended
 		}
-		p[id] = x
+		if err != nil {
+			return nil, err
+		}
+		list[id] = p
 	}
-	return p, nil
+	return list, nil
 }
 
 // foreign returns which part of the machine's processors programs that are not

@@ -182,7 +182,7 @@ var (
 func (w *world) pgbench(s *system, period time.Duration, args ...string) (sample, error) {
 	start := time.Now()
 	stop := watch(s.pid)
-	out, err := w.tool("pgbench", s, append(args, "-T", strconv.Itoa(int(period.Seconds())))...)
+	out, err := w.tool("pgbench", s, append(args, "-n", "-T", strconv.Itoa(int(period.Seconds())))...)
 	used := stop()
 	if err != nil {
 		return sample{}, fmt.Errorf("pgbench: %w: %s", err, out)
@@ -204,11 +204,14 @@ func (w *world) pgbench(s *system, period time.Duration, args ...string) (sample
 	}, nil
 }
 
-// readings are a process' processor time over time.
-type readings []struct {
+// reading is a process' processor time at a moment.
+type reading struct {
 	at  time.Time
 	cpu time.Duration
 }
+
+// readings are in the order of time.
+type readings []reading
 
 // cpuFrom returns what was used from a moment on.
 func (r readings) cpuFrom(begin time.Time) time.Duration {
@@ -229,10 +232,7 @@ func watch(pid int) (stop func() readings) {
 		defer t.Stop()
 		for {
 			if used, err := cpu(pid); err == nil {
-				r = append(r, struct {
-					at  time.Time
-					cpu time.Duration
-				}{time.Now(), used})
+				r = append(r, reading{time.Now(), used})
 			}
 			select {
 			case <-t.C:
@@ -247,13 +247,13 @@ func watch(pid int) (stop func() readings) {
 
 // bulk reads or copies many rows over one connection. An empty text copies into the table sink.
 func (w *world) bulk(s *system, sql string, rows int) (sample, error) {
-	url, err := s.url()
+	conninfo, password, err := s.login()
 	if err != nil {
 		return sample{}, err
 	}
 	ctx, stop := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer stop()
-	conn, err := pgconn.Connect(ctx, url)
+	conn, err := pgconn.Connect(ctx, conninfo+" password="+password)
 	if err != nil {
 		return sample{}, err
 	}
@@ -328,7 +328,7 @@ func (w *world) idle(s *system, n int) (each int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	url, err := s.url()
+	conninfo, password, err := s.login()
 	if err != nil {
 		return 0, err
 	}
@@ -341,7 +341,7 @@ func (w *world) idle(s *system, n int) (each int64, err error) {
 		}
 	}()
 	for range n {
-		c, err := pgconn.Connect(ctx, url)
+		c, err := pgconn.Connect(ctx, conninfo+" password="+password)
 		if err != nil {
 			return 0, fmt.Errorf("session %d: %w", len(conns)+1, err)
 		}
@@ -363,18 +363,8 @@ func cpu(pid int) (time.Duration, error) {
 	if pid == 0 {
 		return 0, nil
 	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// Fields 14 and 15 of proc(5), counted behind the name, in ticks of 10 ms.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("cannot read the processor time of %d", pid)
-	}
-	user, err1 := strconv.Atoi(fields[11])
-	sys, err2 := strconv.Atoi(fields[12])
-	return time.Duration(user+sys) * 10 * time.Millisecond, errors.Join(err1, err2)
+	p, err := readProcess(pid)
+	return p.own, err
 }
 
 // settle waits until a gateway's query tables have caught up with its book, so

@@ -32,7 +32,7 @@ type figure struct {
 	over         []float64 // mean beyond the direct one's in the same round, microseconds
 	perSync      []float64 // syncs of the book for each
 	late         []float64 // processor time afterwards for each, microseconds
-	syncs        []float64 // beyond that, two syncs of the round's probe, microseconds
+	beyond       []float64 // beyond that, two syncs of the round's probe, microseconds
 }
 
 type table struct {
@@ -83,7 +83,7 @@ func (t *table) add(c *contest, got map[string]sample, probe time.Duration, othe
 		f.perSync = append(f.perSync, x.sync)
 		over := (us(x.mean) - us(got["direct"].mean)) * float64(c.clients)
 		f.over = append(f.over, over)
-		f.syncs = append(f.syncs, over-2*us(probe))
+		f.beyond = append(f.beyond, over-2*us(probe))
 	}
 	for _, r := range c.ratios {
 		if got[r.of].rate == 0 || got[r.base].rate == 0 {
@@ -143,7 +143,7 @@ func (t *table) write(dir string, out io.Writer) error {
 	fmt.Fprintf(out, "other programs took at most %.0f%% of the machine in a round\n", 100*t.others)
 	for _, f := range t.figures {
 		if f.clients == 1 && f.system == "gatebook-always" && strings.HasPrefix(f.name, "point-") {
-			fmt.Fprintf(out, "%s, one client: %.0f us over direct beyond two syncs of the round's probe\n", f.name, median(f.syncs))
+			fmt.Fprintf(out, "%s, one client: %.0f us over direct beyond two syncs of the round's probe\n", f.name, median(f.beyond))
 		}
 	}
 	for _, line := range t.idle {

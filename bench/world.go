@@ -33,14 +33,12 @@ type system struct {
 	metrics  string // address of the gateway's metrics; empty for others
 }
 
-// url returns a connection string for the system.
-func (s *system) url() (string, error) {
-	pw, err := s.password()
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("host=127.0.0.1 port=%d dbname=%s user=%s sslmode=verify-full sslrootcert=%s channel_binding=disable password=%s",
-		s.port, s.database, s.user, s.ca, pw), nil
+// login returns what a client connects with.
+func (s *system) login() (conninfo, password string, err error) {
+	password, err = s.password()
+	// The relay ends TLS, so that a log-in must not be bound to the channel.
+	return fmt.Sprintf("host=127.0.0.1 port=%d dbname=%s user=%s sslmode=verify-full sslrootcert=%s channel_binding=disable",
+		s.port, s.database, s.user, s.ca), password, err
 }
 
 // world is everything that runs while we measure.
@@ -357,17 +355,12 @@ func (w *world) tool(name string, s *system, args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	url, err := s.url()
+	conninfo, password, err := s.login()
 	if err != nil {
 		return "", err
 	}
-	password, rest := url[strings.LastIndex(url, "password=")+len("password="):], url[:strings.LastIndex(url, " password=")]
-	c := exec.Command(filepath.Join(bin, name), append(args, "-n", rest)...) //nolint:gosec // pgbench
-	if args[0] == "-i" {
-		c = exec.Command(filepath.Join(bin, name), append(args, rest)...) //nolint:gosec // pgbench
-	}
-	// The relay ends TLS, so that a log-in must not be bound to the channel.
-	c.Env = append(os.Environ(), "PGPASSWORD="+password, "PGCHANNELBINDING=disable")
+	c := exec.Command(filepath.Join(bin, name), append(args, conninfo)...) //nolint:gosec // pgbench
+	c.Env = append(os.Environ(), "PGPASSWORD="+password)
 	out, err := c.CombinedOutput()
 	return string(out), err
 }
