@@ -15,9 +15,6 @@ type Target struct {
 	Labels   map[string]string
 }
 
-// Effect is what a request does, protocol-neutral.
-type Effect string
-
 // Action describes one request. The zero Action is opaque: only full
 // understanding raises it.
 type Action struct {
@@ -31,9 +28,48 @@ type Action struct {
 	Detail []byte
 	// Origin is "" for the agent's requests and "gateway" for the gateway's own.
 	Origin string
+	// Understood: all that the request does stands below. What is not understood may do anything.
+	Understood bool
+	// Why says why it is not understood, in a few words without data.
+	Why string
+	// Effects of the whole request, Statements its parts in order (one for a
+	// protocol that has no texts of several statements).
+	Effects    Effects
+	Statements []Statement
+	// HasFilter: every part that changes or removes rows has a condition that depends on the row; where nothing does, every
+	// part that reads rows.
+	HasFilter bool
+	// Fingerprint names requests that differ in their constants alone, with the version of the grammar before it; "" if there is none.
+	Fingerprint string
+	// Parameters are the values bound to the request: string, []byte or nil.
+	Parameters []any
 	// Refuse is set by an engine that must refuse the request by name
 	// (a protocol feature, a pinned setting, a limit). The door records it as a denial.
 	Refuse *DenyError
+}
+
+// Statement is one part of a request.
+type Statement struct {
+	// Verb is the command, such as "SELECT" or "DROP TABLE".
+	Verb    string
+	Effects Effects
+	// Objects that it names, with what is done to each.
+	Objects []Object
+	// Columns that it refers to, "schema.relation.column" as far as it is known, "*" for all.
+	Columns    []string
+	HasFilter  bool
+	Understood bool
+}
+
+// Object is something that a request names.
+type Object struct {
+	// Kind is "relation", "function", "type", "role", "setting", "file" or another of the target's own words.
+	Kind string
+	// Schema is "" where the object has none or it is not known.
+	Schema string
+	Name   string
+	// Effects is what is done to it.
+	Effects Effects
 }
 
 // Verdict is the answer of a decision.
@@ -42,15 +78,31 @@ type Verdict uint8
 // Verdicts; the zero value denies.
 const (
 	Denied Verdict = iota
+	Hold
 	Allow
 )
 
-// String returns "deny" or "allow".
+// String returns "deny", "hold" or "allow".
 func (v Verdict) String() string {
-	if v == Allow {
+	switch v {
+	case Allow:
 		return "allow"
+	case Hold:
+		return "hold"
 	}
 	return "deny"
+}
+
+// Decision is what a policy says of one request.
+type Decision struct {
+	Verdict Verdict
+	// Rule is the name of the rule that decided, "default" where none matched.
+	Rule string
+	// Reason and Hint may be shown to the agent; they are the operator's words.
+	Reason string
+	Hint   string
+	// Matched are the names of all rules that matched, in the order of the policy.
+	Matched []string
 }
 
 // Status says what came of an exchange.
