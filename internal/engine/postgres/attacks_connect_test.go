@@ -220,6 +220,7 @@ func TestPG11FrameLengths(t *testing.T) {
 		"PG-11 wrap":                          header('B', 0x80000003),
 		"PG-11 COPY data negative":            header('d', 0xfffffffe),
 		"PG-11 small message that is not":     header('S', 1<<20),
+		"PG-11 Execute that is not small":     header('E', 1<<20),
 		"PG-11 value longer than its message": frame('B', "\x00\x00\x00\x00\x00\x01\x7f\xff\xff\xff\x00\x00"),
 		"PG-11 value of length -2":            frame('B', "\x00\x00\x00\x00\x00\x01\xff\xff\xff\xfe\x00\x00"),
 		"PG-11 more values than bytes":        frame('B', "\x00\x00\x00\x00\xff\xff\x00\x00"),
