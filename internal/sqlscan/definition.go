@@ -315,7 +315,7 @@ func (w *walk) named(n *pgquery.Node) {
 
 // main returns the effect that a definition has on what it is about.
 func (w *walk) main() access.Effects {
-	if w.st.Effects.Has(schema) {
+	if w.st.Own.Has(schema) {
 		return schema
 	}
 	return rights

@@ -1,28 +1,29 @@
 package sqlscan
 
 import (
-	_ "embed" // the lists
+	"embed"
 	"strings"
 
 	"github.com/gatebook/gatebook/internal/access"
 )
 
-//go:embed functions.txt
-var functionList string
-
-//go:embed types.txt
-var typeList string
+//go:embed functions.txt types.txt
+var lists embed.FS
 
 // builtinTypes are the types of pg_catalog; harmless are its functions that do nothing but compute or read the catalog.
 var (
-	builtinTypes = wordSet(typeList)
-	harmless     = wordSet(functionList)
+	builtinTypes = wordSet("types.txt")
+	harmless     = wordSet("functions.txt")
 )
 
 // wordSet returns the words of a list, without its comments.
-func wordSet(list string) map[string]bool {
+func wordSet(name string) map[string]bool {
+	text, err := lists.ReadFile(name)
+	if err != nil {
+		panic(err) // it is part of the program
+	}
 	m := map[string]bool{}
-	for line := range strings.Lines(list) {
+	for line := range strings.Lines(string(text)) {
 		if !strings.HasPrefix(line, "#") {
 			for _, name := range strings.Fields(line) {
 				m[name] = true
@@ -102,8 +103,26 @@ func builtin(name string) access.Effects {
 	return access.EffectExecute
 }
 
-// call notes the call of a function.
-func (w *walk) call(n Name) {
+// builtinOperators are the names of pg_catalog's operators in PostgreSQL 15 and 18. Their functions only compute.
+var builtinOperators = set(strings.Fields(`
+	!! !~ !~* !~~ !~~* # ## #- #> #>> % & && &< &<| &> * *< *<= *<> *= *> *>= + - -> ->> -|- / < <-> << <<= <<| <= <> <@ <^ = > >= >>
+	>>= >^ ? ?# ?& ?- ?-| ?| ?|| @ @-@ @> @? @@ @@@ ^ ^@ | |&> |/ |>> || ||/ ~ ~* ~<=~ ~<~ ~= ~>=~ ~>~ ~~ ~~*`)...)
+
+// sampling notes a method of TABLESAMPLE. It is a function that cannot be called otherwise.
+func (w *walk) sampling(n Name) {
+	if (n.Schema == "" || n.Schema == "pg_catalog") && (n.Name == "bernoulli" || n.Name == "system") {
+		w.object("function", n, 0)
+		return
+	}
+	w.call(n, 1)
+}
+
+// call notes the call of a function with a number of arguments.
+func (w *walk) call(n Name, arguments int) {
+	if n.Name == "ts_rewrite" && arguments == 3 && (n.Schema == "" || n.Schema == "pg_catalog") {
+		w.object("function", n, 0) // only the form of two arguments runs a text
+		return
+	}
 	if n.Schema != "" && n.Schema != "pg_catalog" {
 		w.object("function", n, access.EffectExecute)
 	} else {

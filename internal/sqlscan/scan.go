@@ -24,6 +24,8 @@ type Statement struct {
 	// Effects by the text and the table of builtin functions alone. A name that is not of the
 	// target's own catalog schema may add to them (Resolve).
 	Effects access.Effects
+	// Own are the effects that do not hang on the names of objects.
+	Own access.Effects
 	// Opaque says why the effects of this statement cannot be known, "" if they can.
 	Opaque string
 	// Objects that it names, each with what is done to it, without duplicates.
@@ -34,8 +36,8 @@ type Statement struct {
 	Operators []Name
 	// Attributes are names behind a dot, which may be calls of a function: t.f is f(t) where t has no column f.
 	Attributes []string
-	// HasFilter: every UPDATE, DELETE and MERGE in it has a condition that depends on the row; where there is none of these,
-	// every outermost SELECT from something has. TRUNCATE and what is opaque have none.
+	// HasFilter: every UPDATE, DELETE and MERGE in it has a condition that depends on the row; where there is none of these
+	// and no INSERT, every outermost SELECT from something has. TRUNCATE and what is opaque have none.
 	HasFilter bool
 	// Runs is the name of the prepared statement that it executes, "" if it is no EXECUTE.
 	Runs string
@@ -107,4 +109,17 @@ func (s *Scan) Effects() access.Effects {
 		all |= s.Statements[i].Effects
 	}
 	return all
+}
+
+// Fingerprint names texts that differ in constants alone, "" for an opaque text. Fingerprints of different grammars
+// differ, so that the grammar's name stands before it.
+func Fingerprint(text, grammar string) string {
+	if len(text) > maxText || depth(text) > maxDepth {
+		return ""
+	}
+	f, err := pgquery.Fingerprint(text)
+	if err != nil {
+		return ""
+	}
+	return grammar + f
 }

@@ -37,7 +37,7 @@ func (w *walk) statement(n *pgquery.Node) {
 	case *pgquery.Node_TruncateStmt:
 		w.st.Verb = "TRUNCATE TABLE"
 		w.relations(v.TruncateStmt.Relations, access.EffectWrite)
-		w.changed(nil)
+		w.changed(nil, nil)
 	case *pgquery.Node_CopyStmt:
 		w.copyStmt(v.CopyStmt)
 	case *pgquery.Node_ExplainStmt:
@@ -74,9 +74,10 @@ func (w *walk) copyStmt(c *pgquery.CopyStmt) {
 	case c.Query != nil:
 		w.inner(c.Query)
 	case c.IsFrom:
-		w.object("relation", rangeName(c.Relation), access.EffectWrite)
+		w.inserts = true
+		w.write(rangeName(c.Relation))
 	default:
-		w.object("relation", rangeName(c.Relation), access.EffectRead)
+		w.read(rangeName(c.Relation))
 		for _, name := range texts(c.Attlist) {
 			w.addColumn(Column{Relation: rangeName(c.Relation), Name: name})
 		}
@@ -116,17 +117,20 @@ func (w *walk) explain(e *pgquery.ExplainStmt) {
 			runs = true
 		}
 	}
-	before := w.st.Effects
+	before := w.st.Own
 	w.inner(e.Query)
 	w.st.Verb = "EXPLAIN"
 	w.effect(access.EffectRead)
 	if runs {
 		return
 	}
-	w.st.Effects &^= (access.EffectWrite | access.EffectLock | access.EffectSchema | access.EffectSession) &^ before
+	w.st.Own &^= (access.EffectWrite | access.EffectLock | access.EffectSchema | access.EffectSession) &^ before
 	for i, o := range w.st.Objects {
-		if o.Kind == "relation" {
+		switch {
+		case o.Kind == "relation":
 			w.st.Objects[i].Effect = access.EffectRead
+		case o.Kind == "function" && !o.Effect.Has(access.EffectExecute|access.EffectFile|access.EffectAdmin):
+			w.st.Objects[i].Effect = 0
 		}
 	}
 	w.changes, w.bare = 0, false
@@ -155,7 +159,7 @@ var adminSettings = set(
 	"lo_compat_privileges", "allow_system_table_mods", "zero_damaged_pages", "ignore_checksum_failure", "log_statement", "log_min_messages",
 	"log_min_error_statement", "log_min_duration_statement", "log_duration", "log_error_verbosity", "log_statement_stats", "track_activities",
 	"jit_provider", "wal_consistency_checking", "debug_discard_caches", "ignore_system_indexes", "ignore_invalid_pages",
-	"restrict_nonsystem_relation_kind", "createrole_self_grant", "in_hot_standby_replication",
+	"restrict_nonsystem_relation_kind", "createrole_self_grant", "event_triggers", "in_hot_standby_replication",
 )
 
 // setSetting notes a change of a setting.

@@ -2,6 +2,7 @@ package sqlscan
 
 import (
 	"strconv"
+	"strings"
 
 	pgquery "github.com/sqlc-dev/oliphant"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -13,6 +14,7 @@ import (
 // so that nothing it names goes unjudged.
 const (
 	maxWalk     = 10_000 // levels of the tree
+	maxQueries  = 200    // queries within each other; a name is looked for in all of them
 	maxObjects  = 2_000
 	maxColumns  = 20_000
 	maxLiterals = 1_000 // further ones are left out; they decide nothing
@@ -23,6 +25,7 @@ type walk struct {
 	st      *Statement
 	scope   *scope
 	level   int
+	queries int // the query is within so many others
 	objects map[Object]bool
 	columns map[Column]bool
 	names   map[Name]bool   // operators
@@ -31,6 +34,7 @@ type walk struct {
 	defining bool // a relation outside of a query is being defined
 
 	changes  int  // UPDATE, DELETE, MERGE and TRUNCATE met
+	inserts  bool // an INSERT was met: its rows are in the text, or those of a query
 	bare     bool // one of them is without a filter
 	bareRead bool // an outermost SELECT from something is without a filter
 }
@@ -42,6 +46,7 @@ type scope struct {
 	// relations by what the query calls them, and in their order; the zero Name is something that is no relation.
 	relations map[string]Name
 	order     []string
+	starred   int // how many of them a star has named
 }
 
 func (w *walk) push() { w.scope = &scope{outer: w.scope} }
@@ -94,7 +99,8 @@ func (w *walk) bring(alias string, n Name) {
 	w.scope.relations[alias] = n
 }
 
-func (w *walk) effect(e access.Effects) { w.st.Effects |= e }
+// effect notes an effect that does not hang on a name.
+func (w *walk) effect(e access.Effects) { w.st.Own |= e }
 
 // opaque notes that the statement's effects cannot be known.
 func (w *walk) opaque(why string) {
@@ -105,7 +111,6 @@ func (w *walk) opaque(why string) {
 }
 
 func (w *walk) object(kind string, n Name, e access.Effects) {
-	w.effect(e)
 	o := Object{Kind: kind, Name: n, Effect: e}
 	if w.objects[o] {
 		return
@@ -122,11 +127,17 @@ func (w *walk) object(kind string, n Name, e access.Effects) {
 }
 
 func (w *walk) finish() {
+	w.st.Effects = w.st.Own
+	for _, o := range w.st.Objects {
+		w.st.Effects |= o.Effect
+	}
 	switch {
 	case w.st.Opaque != "":
 		w.st.HasFilter = false
 	case w.changes > 0:
 		w.st.HasFilter = !w.bare
+	case w.inserts:
+		w.st.HasFilter = true // a query around it selects from what was inserted
 	default:
 		w.st.HasFilter = !w.bareRead
 	}
@@ -170,7 +181,13 @@ func nameOf(parts []string) Name {
 	}
 }
 
-func rangeName(r *pgquery.RangeVar) Name { return Name{Schema: r.Schemaname, Name: r.Relname} }
+// rangeName returns a relation's name. What is made as TEMPORARY stands in the session's own schema.
+func rangeName(r *pgquery.RangeVar) Name {
+	if r.Schemaname == "" && r.Relpersistence == "t" {
+		return Name{Schema: "pg_temp", Name: r.Relname}
+	}
+	return Name{Schema: r.Schemaname, Name: r.Relname}
+}
 
 func (w *walk) list(nodes []*pgquery.Node) {
 	for _, n := range nodes {
@@ -214,13 +231,13 @@ func (w *walk) node(n *pgquery.Node) {
 		w.alias(v.JsonTable.Alias)
 	case *pgquery.Node_RangeTableSample:
 		w.node(v.RangeTableSample.Relation)
-		w.call(nameOf(texts(v.RangeTableSample.Method)))
+		w.sampling(nameOf(texts(v.RangeTableSample.Method)))
 		w.list(v.RangeTableSample.Args)
 		w.node(v.RangeTableSample.Repeatable)
 	case *pgquery.Node_JoinExpr:
 		w.join(v.JoinExpr)
 	case *pgquery.Node_FuncCall:
-		w.call(nameOf(texts(v.FuncCall.Funcname)))
+		w.call(nameOf(texts(v.FuncCall.Funcname)), len(v.FuncCall.Args))
 		w.setting(v.FuncCall)
 		w.children(v.FuncCall)
 	case *pgquery.Node_AExpr:
@@ -337,8 +354,17 @@ func (w *walk) query(n *pgquery.SelectStmt, outermost bool) {
 		return
 	}
 	defer w.higher()
-	w.push()
-	defer w.pop()
+	// The sides of a UNION of many are nested in the tree alone: they share a scope.
+	if n.Larg == nil || n.WithClause != nil || w.scope == nil {
+		if w.queries >= maxQueries {
+			w.opaque("it has too many queries within each other")
+			return
+		}
+		w.queries++
+		defer func() { w.queries-- }()
+		w.push()
+		defer w.pop()
+	}
 	w.effect(access.EffectRead)
 	w.with(n.WithClause)
 	if n.IntoClause != nil {
@@ -350,9 +376,6 @@ func (w *walk) query(n *pgquery.SelectStmt, outermost bool) {
 		}
 	}
 	w.list(n.FromClause)
-	if outermost && len(n.FromClause) > 0 {
-		w.bareRead = w.bareRead || !filters(n.WhereClause)
-	}
 	for _, part := range [][]*pgquery.Node{
 		n.DistinctClause, n.TargetList, n.GroupClause, n.WindowClause, n.ValuesLists, n.SortClause,
 	} {
@@ -360,6 +383,9 @@ func (w *walk) query(n *pgquery.SelectStmt, outermost bool) {
 	}
 	for _, part := range []*pgquery.Node{n.WhereClause, n.HavingClause, n.LimitOffset, n.LimitCount} {
 		w.node(part)
+	}
+	if outermost && len(n.FromClause) > 0 {
+		w.bareRead = w.bareRead || !w.filtered(n.WhereClause, &row{})
 	}
 	if len(n.LockingClause) > 0 {
 		w.effect(access.EffectLock)
@@ -417,26 +443,52 @@ func (w *walk) from(r *pgquery.RangeVar) {
 		w.push()
 		defer w.pop()
 	}
-	called := r.Relname
-	if r.Alias != nil {
-		called = r.Alias.Aliasname
-	}
 	if r.Schemaname == "" && r.Catalogname == "" && w.isCTE(r.Relname) {
-		w.bring(called, Name{})
+		w.bring(callsIt(r), Name{})
 		return
 	}
-	w.bring(called, rangeName(r))
-	w.object("relation", rangeName(r), access.EffectRead)
+	w.bring(callsIt(r), rangeName(r))
+	w.read(rangeName(r))
+}
+
+// read notes a relation whose rows are read.
+func (w *walk) read(n Name) {
+	w.object("relation", n, access.EffectRead)
+	if ofCatalog(n) && fileViews[n.Name] {
+		w.effect(access.EffectFile)
+	}
+}
+
+// write notes a relation whose rows are changed. Rows of the catalog are definitions and rights.
+func (w *walk) write(n Name) {
+	w.object("relation", n, access.EffectWrite)
+	switch {
+	case !ofCatalog(n):
+	case n.Name == "pg_settings": // its rule calls set_config, for names that only the rows tell
+		w.effect(access.EffectAdmin | access.EffectAccess | access.EffectSession)
+	default:
+		w.effect(access.EffectSchema | access.EffectAccess)
+	}
+}
+
+// fileViews are the views of the catalog that read configuration files of the target's host.
+var fileViews = set("pg_file_settings", "pg_hba_file_rules", "pg_ident_file_mappings")
+
+// ofCatalog reports whether a relation is PostgreSQL's own. Names without a schema are looked for in pg_catalog first.
+func ofCatalog(n Name) bool {
+	switch n.Schema {
+	case "":
+		return strings.HasPrefix(n.Name, "pg_")
+	case "pg_catalog", "pg_toast", "information_schema":
+		return true
+	}
+	return false
 }
 
 // target notes a relation whose rows are changed. A WITH query cannot be changed, so that the name is a relation's.
 func (w *walk) target(r *pgquery.RangeVar) {
-	called := r.Relname
-	if r.Alias != nil {
-		called = r.Alias.Aliasname
-	}
-	w.bring(called, rangeName(r))
-	w.object("relation", rangeName(r), access.EffectWrite)
+	w.bring(callsIt(r), rangeName(r))
+	w.write(rangeName(r))
 }
 
 func (w *walk) alias(a *pgquery.Alias) {
@@ -475,6 +527,7 @@ func (w *walk) returning(c *pgquery.ReturningClause) {
 func (w *walk) insert(n *pgquery.InsertStmt) {
 	w.push()
 	defer w.pop()
+	w.inserts = true
 	w.with(n.WithClause)
 	w.push() // the query that makes the rows does not see the target
 	if s := n.SelectStmt.GetSelectStmt(); s != nil && len(s.ValuesLists) > 0 && s.WithClause == nil && len(s.FromClause) == 0 {
@@ -503,7 +556,7 @@ func (w *walk) update(n *pgquery.UpdateStmt) {
 	w.list(n.FromClause)
 	w.list(n.TargetList)
 	w.node(n.WhereClause)
-	w.changed(n.WhereClause)
+	w.changed(n.WhereClause, changing(n.Relation, len(n.FromClause) > 0))
 	w.returning(n.ReturningClause)
 }
 
@@ -514,7 +567,7 @@ func (w *walk) delete(n *pgquery.DeleteStmt) {
 	w.target(n.Relation)
 	w.list(n.UsingClause)
 	w.node(n.WhereClause)
-	w.changed(n.WhereClause)
+	w.changed(n.WhereClause, changing(n.Relation, len(n.UsingClause) > 0))
 	w.returning(n.ReturningClause)
 }
 
@@ -525,7 +578,7 @@ func (w *walk) merge(n *pgquery.MergeStmt) {
 	w.target(n.Relation)
 	w.node(n.SourceRelation)
 	w.node(n.JoinCondition)
-	bare := !filters(n.JoinCondition)
+	bare := !w.filtered(n.JoinCondition, changing(n.Relation, true))
 	for _, c := range n.MergeWhenClauses {
 		v := c.GetMergeWhenClause()
 		if v == nil {
@@ -535,7 +588,7 @@ func (w *walk) merge(n *pgquery.MergeStmt) {
 		w.children(v)
 		changes := v.CommandType == pgquery.CmdType_CMD_UPDATE || v.CommandType == pgquery.CmdType_CMD_DELETE
 		notMatchedBySource := v.MatchKind == pgquery.MergeMatchKind_MERGE_WHEN_NOT_MATCHED_BY_SOURCE
-		if changes && (bare || notMatchedBySource) && !filters(v.Condition) {
+		if changes && (bare || notMatchedBySource) && !w.filtered(v.Condition, changing(n.Relation, true)) {
 			w.bare = true
 		}
 	}
@@ -544,17 +597,30 @@ func (w *walk) merge(n *pgquery.MergeStmt) {
 }
 
 // changed notes a change of the rows that a condition selects.
-func (w *walk) changed(cond *pgquery.Node) {
+func (w *walk) changed(cond *pgquery.Node, r *row) {
 	w.changes++
-	w.bare = w.bare || !filters(cond)
+	w.bare = w.bare || !w.filtered(cond, r)
+}
+
+// changing returns the row of a relation that is changed. joined: with others.
+func changing(r *pgquery.RangeVar, joined bool) *row {
+	return &row{table: rangeName(r), called: set(callsIt(r)), joined: joined}
+}
+
+// filtered is filters for a condition that was walked before: one that is nested too deep makes the statement opaque, and
+// is not looked at again.
+func (w *walk) filtered(cond *pgquery.Node, r *row) bool {
+	return w.st.Opaque == "" && filters(cond, r)
 }
 
 func (w *walk) operator(n Name) {
 	if n.Schema == "pg_catalog" {
 		return
 	}
-	if n.Schema != "" {
+	if n.Schema != "" || !builtinOperators[n.Name] {
 		w.object("operator", n, access.EffectExecute)
+	}
+	if n.Schema != "" {
 		return
 	}
 	if w.names == nil {
@@ -585,6 +651,9 @@ func (w *walk) attribute(name string) {
 	if !w.dotted[name] {
 		w.dotted[name] = true
 		w.st.Attributes = append(w.st.Attributes, name)
+		if e := reviewed[name]; e&^access.EffectRead != 0 {
+			w.object("function", Name{Name: name}, e) // PostgreSQL calls its own ones too: ('x'::text).pg_read_file
+		}
 	}
 }
 
@@ -620,7 +689,9 @@ func (w *walk) star() {
 		w.addColumn(Column{Name: "*"})
 		return
 	}
-	for _, alias := range w.scope.order {
+	news := w.scope.order[w.scope.starred:]
+	w.scope.starred = len(w.scope.order)
+	for _, alias := range news {
 		if n := w.scope.relations[alias]; n != (Name{}) {
 			w.addColumn(Column{Relation: n, Name: "*"})
 		}
