@@ -36,6 +36,7 @@ var may = map[string][]string{
 	"internal/devissuer":       {"internal/secret"},
 	"internal/ledger":          {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/journal", "internal/seal", "internal/secret", "internal/vfs"},
 	"internal/index":           {"evidence", "internal/access", "internal/audit", "internal/vfs"},
+	"internal/policy":          {"internal/access", "internal/expr"},
 	"internal/engine":          {"internal/access", "internal/enforce"},
 	"internal/engine/postgres": {"evidence", "internal/access", "internal/audit", "internal/engine", "internal/enforce", "internal/secret", "internal/sqlscan", "internal/wire/pgwire"},
 	"internal/server":          {"internal/access", "internal/engine"},
@@ -68,6 +69,7 @@ var forbidden = map[string][]string{
 	"internal/access":      {"net", "os", "log/slog"},
 	"internal/audit":       {"net", "os", "log/slog"},
 	"internal/enforce":     {"os", "net/http"},
+	"internal/policy":      {"net", "os", "log/slog"},
 }
 
 // allowedThirdParty is what the public package may link besides the standard library.
