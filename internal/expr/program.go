@@ -21,6 +21,7 @@ type Result interface{ string | []string | bool }
 // Program is a compiled expression with a result of type T.
 type Program[T Result] struct {
 	src  string
+	env  *cel.Env
 	prg  cel.Program
 	tree *cel.Ast
 }
@@ -38,11 +39,11 @@ func Compile[T Result](e *Env, src string) (*Program[T], error) {
 			Message: fmt.Sprintf("the result is %s, want %s", cel.FormatCELType(out), want)}}}
 	}
 	// State tracking stays off: an evaluation then allocates for its values only.
-	prg, err := e.env.Program(tree, cel.CostLimit(maxCost), cel.EvalOptions(cel.OptOptimize))
+	prg, err := e.env.Program(tree, cel.CostLimit(e.limit), cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
 		return nil, &Error{Source: src, Problems: []Problem{{Message: err.Error()}}}
 	}
-	return &Program[T]{src, prg, tree}, nil
+	return &Program[T]{src, e.env, prg, tree}, nil
 }
 
 // kindOf names T as the messages of CEL name it.
@@ -100,28 +101,29 @@ func (p *Program[T]) eval(input any) (T, error) {
 }
 
 func convert[T Result](v ref.Val) (T, error) {
-	var out T
-	switch dst := any(&out).(type) {
-	case *string:
+	var zero T
+	var out any // a bool in it takes no memory, which a pointer to the result would
+	switch any(zero).(type) {
+	case string:
 		s, ok := v.(types.String)
 		if !ok {
-			return out, wrongType(v, "string")
+			return zero, wrongType(v, "string")
 		}
-		*dst = string(s)
-	case *bool:
+		out = string(s)
+	case bool:
 		b, ok := v.(types.Bool)
 		if !ok {
-			return out, wrongType(v, "bool")
+			return zero, wrongType(v, "bool")
 		}
-		*dst = bool(b)
-	case *[]string:
+		out = bool(b)
+	case []string:
 		list, err := stringList(v)
 		if err != nil {
-			return out, err
+			return zero, err
 		}
-		*dst = list
+		out = list
 	}
-	return out, nil
+	return out.(T), nil
 }
 
 func stringList(v ref.Val) ([]string, error) {
