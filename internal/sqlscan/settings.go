@@ -41,6 +41,37 @@ func parse(text string) *pgquery.ParseResult {
 
 // depth is an upper bound of the nesting that brackets and CASE can make.
 func depth(text string) int {
+	if bound := roughDepth(text); bound <= maxDepth {
+		return bound
+	}
+	return tokenDepth(text) // brackets and words in data count for roughDepth too
+}
+
+// tokenDepth is depth by the tokens of a text.
+func tokenDepth(text string) int {
+	scan, err := pgquery.Scan(text)
+	if err != nil {
+		return maxDepth + 1
+	}
+	deepest, open, cases := 0, 0, 0
+	for _, t := range scan.Tokens {
+		switch t.Token {
+		case pgquery.Token_ASCII_40, pgquery.Token_ASCII_91: // ( and [
+			open++
+		case pgquery.Token_ASCII_41, pgquery.Token_ASCII_93:
+			open--
+		case pgquery.Token_CASE: // END does not take it back: it is also a name
+			cases++
+		case pgquery.Token_ASCII_59: // ; ends a statement, and all that is open in it
+			open, cases = 0, 0
+		}
+		deepest = max(deepest, open+cases)
+	}
+	return deepest
+}
+
+// roughDepth is depth without regard to what is data.
+func roughDepth(text string) int {
 	deepest, open, cases := 0, 0, 0
 	for i := 0; i < len(text); i++ {
 		switch text[i] {

@@ -291,7 +291,18 @@ func (w *walk) plain(n *pgquery.Node) {
 	if !plainNodes[string(inner.Descriptor().Name())] {
 		w.opaque("the gateway does not know what " + string(inner.Descriptor().Name()) + " does")
 	}
+	if f, ok := inner.Interface().(*pgquery.JsonFuncExpr); ok {
+		w.object("function", Name{Name: strings.ToLower(strings.TrimSuffix(f.Op.String(), "_OP"))}, 0)
+	} else if name := onceFunctions[string(inner.Descriptor().Name())]; name != "" {
+		w.object("function", Name{Name: name}, 0)
+	}
 	w.children(inner.Interface())
+}
+
+// onceFunctions are nodes of syntax that older servers take for the call of a function, which anybody may have made.
+var onceFunctions = map[string]string{
+	"JsonParseExpr": "json", "JsonScalarExpr": "json_scalar", "JsonSerializeExpr": "json_serialize", "JsonArrayConstructor": "json_array",
+	"JsonArrayAgg": "json_arrayagg", "MergeSupportFunc": "merge_action",
 }
 
 // plainNodes have no meaning beyond that of their parts.
