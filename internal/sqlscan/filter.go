@@ -122,6 +122,9 @@ func (r *row) judgeBool(b *pgquery.BoolExpr) truth {
 				result = unknown
 			}
 		}
+		if r.contradictory(b.Args) {
+			return never // and NOT of it holds always
+		}
 		return result
 	}
 	result := never
@@ -133,17 +136,17 @@ func (r *row) judgeBool(b *pgquery.BoolExpr) truth {
 			result = depends
 		}
 	}
-	if r.complementary(b.Args) {
+	if r.contradictory(b.Args) {
 		return always
 	}
 	return result
 }
 
-// complementary reports whether two of the alternatives are a condition and its
-// contrary: x IS NULL and x IS NOT NULL, x < 5 and x >= 5, x and NOT x.
-func (r *row) complementary(alternatives []*pgquery.Node) bool {
+// contradictory reports whether two of some conditions are contrary to each
+// other: x IS NULL and x IS NOT NULL, x < 5 and x >= 5, x and NOT x.
+func (r *row) contradictory(conditions []*pgquery.Node) bool {
 	seen := map[contrary]bool{}
-	for _, a := range alternatives {
+	for _, a := range conditions {
 		key, negated := r.plainly(a)
 		if before, ok := seen[key]; ok && before != negated {
 			return true
