@@ -329,6 +329,7 @@ targets:
     tls: {mode: verify-full, ca: file:%s}
     roles: {default: {user: %s, password: file:secrets/bench}}
     allow: [agents]
+rules: [{name: anything, when: "true", then: allow}]
 `, mode, w.issuer, port, ops, w.pg.Address(), dbName, w.pg.CA, dbUser)
 	name := filepath.Join(dir, "gatebook.yaml")
 	err = errors.Join(os.WriteFile(name, []byte(conf), 0o600), os.WriteFile(filepath.Join(dir, "secrets", "bench"), []byte(password), 0o600))

@@ -122,6 +122,13 @@ targets:
     tls: {mode: verify-full, ca: file:db-ca.crt}
     roles: {default: {user: app_rw, password: file:secrets/shop}}
     allow: [agents]
+rules:
+  - {name: reads, when: 'action.effects.all(e, e in ["read", "transaction", "session"])', then: allow}
+  - name: pipeline-writes
+    when: 'principal.name == "ci-pipeline" && action.effects.all(e, e in ["read", "write", "transaction", "session"])'
+    then: allow
+  - {name: migrations, when: '"schema" in action.effects', then: deny, reason: Schema changes go through migrations.}
+packs: [no-unfiltered-writes]
 YAML
 g() { "$gatebook" -c "$gate/gatebook.yaml" "$@"; }
 g check || [ "$broken" = recorder ] || fail "the check failed"
@@ -154,6 +161,20 @@ SQL
 say "It makes a mistake, and gets the database's own error"
 PGPASSWORD=$(token assistant) psql -X -P pager=off -c 'SELECT * FROM no_such_table' && fail "a missing table was found"
 
+say "The policy judges what a statement does, not the words in it"
+refused() { # the statement must be refused by the gateway, not by the database
+  if PGPASSWORD=$(token ci-pipeline) psql -X -v ON_ERROR_STOP=1 -P pager=off -c "$1" > "$work/refused.out" 2>&1; then fail "it ran: $1"; fi
+  cat "$work/refused.out"
+  grep -q 'gatebook' "$work/refused.out" || fail "it was not the gateway that refused: $1"
+}
+refused "DROP TABLE payments"
+refused "DELETE FROM payments"
+refused "DO \$\$ BEGIN DELETE FROM payments; END \$\$"
+refused "WITH gone AS (DELETE FROM payments RETURNING id) SELECT count(*) FROM gone"
+refused "PREPARE away AS DELETE FROM payments"
+refused "COPY (DELETE FROM payments RETURNING id) TO STDOUT"
+echo "SELECT count(*) || ' payments are still there' FROM payments" | direct shop
+
 say "An identity that may not use the target, and a token that was tampered with, do not get in"
 if PGPASSWORD=$(token stranger) psql -X -c 'SELECT 1'; then fail "the stranger got in"; fi
 bad=$(token ci-pipeline)
@@ -162,7 +183,7 @@ if PGPASSWORD=${bad%?????}AAAAA psql -X -c 'SELECT 1'; then fail "a tampered tok
 say "What the book says"
 g query "SELECT principal, target, role, exchanges, denied FROM sessions WHERE origin IS NULL ORDER BY first_entry"
 echo
-g query "SELECT principal, status, tag, sqlstate, text FROM exchanges WHERE origin IS NULL ORDER BY first_entry"
+g query "SELECT principal, effects, decision, rule, status, sqlstate, text FROM exchanges WHERE origin IS NULL ORDER BY first_entry"
 echo
 g query "SELECT code, source, principal, count FROM refusals ORDER BY first_entry"
 

@@ -187,9 +187,38 @@ type Intent struct {
 	Reason string          `json:"reason,omitempty"` // of a denial
 	Code   string          `json:"code,omitempty"`
 	Config string          `json:"config,omitempty"` // first 16 hex digits of the digest in force
-	Opaque bool            `json:"opaque"`
+	Opaque bool            `json:"opaque"`           // what it does is not understood
 	Text   string          `json:"text"`
 	Detail json.RawMessage `json:"detail,omitempty"`
+	Action json.RawMessage `json:"action,omitempty"` // an Action
+}
+
+// Action is what a request does, as it was decided on.
+type Action struct {
+	Effects     []string          `json:"effects"`
+	Privileged  string            `json:"privileged,omitempty"` // why it is, by the published definition; empty if it is not
+	Why         string            `json:"why,omitempty"`        // it is not understood
+	HasFilter   bool              `json:"has_filter"`
+	Fingerprint string            `json:"fingerprint,omitempty"`
+	Statements  []ActionStatement `json:"statements,omitempty"`
+}
+
+// ActionStatement is one part of a request.
+type ActionStatement struct {
+	Verb      string         `json:"verb"`
+	Effects   []string       `json:"effects"`
+	Objects   []ActionObject `json:"objects,omitempty"`
+	Columns   []string       `json:"columns,omitempty"`
+	HasFilter bool           `json:"has_filter"`
+	Opaque    bool           `json:"opaque,omitempty"`
+}
+
+// ActionObject is something that a request names, with what is done to it.
+type ActionObject struct {
+	Kind    string   `json:"kind"`
+	Schema  string   `json:"schema,omitempty"`
+	Name    string   `json:"name"`
+	Effects []string `json:"effects,omitempty"`
 }
 
 // Chunk is the JSON part of request and answer entries; the bytes follow it.

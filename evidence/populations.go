@@ -27,7 +27,7 @@ var (
 		"ended", "end_cause", "exchanges", "identity_proof", "lifetime_rule", "origin",
 	}}
 	popActions = population{"data/populations/P2-actions.csv", []string{
-		"session", "exchange", "principal", "target", "operation", "origin", "opaque", "decision", "rule", "status", "tag", "code",
+		"session", "exchange", "principal", "target", "operation", "origin", "opaque", "effects", "privileged", "decision", "rule", "status", "tag", "code",
 		"rows", "answer_bytes", "answer_sha256", "text",
 	}}
 	popIdentities = population{"data/populations/P5-identities.csv", []string{
@@ -193,9 +193,15 @@ func (b *Builder) action(s *openSession, in *openIntent, h *Header, o *Outcome, 
 	if s.body == nil || in.body == nil {
 		return nil
 	}
+	var done Action // of a request of an older book nothing is known
+	if len(in.body.Action) > 0 {
+		if err := json.Unmarshal(in.body.Action, &done); err != nil {
+			return fmt.Errorf("entry %d: action: %w", in.index, err)
+		}
+	}
 	return b.row(&popActions, in.index, h.Index, in.leaf, in.time,
 		s.id.String(), strconv.FormatUint(h.Exchange, 10), s.body.Principal.Issuer+"|"+s.body.Principal.Name, s.body.Target.Name,
-		in.body.Op, in.body.Origin, strconv.FormatBool(in.body.Opaque), in.decision, in.body.Rule, o.Status, o.Tag, o.Code,
+		in.body.Op, in.body.Origin, strconv.FormatBool(in.body.Opaque), strings.Join(done.Effects, " "), done.Privileged, in.decision, in.body.Rule, o.Status, o.Tag, o.Code,
 		strconv.FormatUint(o.Rows, 10), strconv.FormatUint(o.Bytes, 10), o.SHA256, in.body.Text)
 }
 

@@ -76,15 +76,15 @@ func TestGettingStarted(t *testing.T) {
 	}
 	for _, want := range []string{
 		"target orders, role default  PostgreSQL", "who_the_database_sees", "agent_rw", "the database's own error came through",
-		"gatebook: the token was not accepted", "identity:      5 asserted, 1 gateway", "anchoring:     L1", "\nverified\n", "root: ok",
+		"gatebook: the token was not accepted", "identity:      8 asserted, 2 gateway", "rule no-unfiltered-writes/filter", "rule migrations", "anchoring:     L1", "\nverified\n", "root: ok",
 		"FAILED:",
 	} {
 		if !bytes.Contains(out, []byte(want)) {
 			t.Errorf("the session does not print %q", want)
 		}
 	}
-	if n := bytes.Count(out, []byte("refused, as it must be")); n != 2 {
-		t.Errorf("%d of 2 attempts were refused", n)
+	if n := bytes.Count(out, []byte("refused, as it must be")); n != 5 {
+		t.Errorf("%d of 5 attempts were refused", n)
 	}
 	if t.Failed() {
 		t.Logf("%s", out)

@@ -212,6 +212,7 @@ targets:
     tls: {mode: verify-full, ca: file:db-ca.crt}
     roles: {default: {user: agent, password: file:secrets/orders}}
     allow: [agents]
+rules: [{name: anything, when: "true", then: allow}]
 `, s.startup, s.stall, url, s.address, s.ops, s.database.Address())} {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -1,5 +1,7 @@
 package access
 
+import "time"
+
 // Protocol names a wire protocol, as in the configuration.
 type Protocol string
 
@@ -43,6 +45,10 @@ type Action struct {
 	Fingerprint string
 	// Parameters are the values bound to the request: string, []byte or nil.
 	Parameters []any
+	// Account is the JSON of an evidence.Action that says all this, made once for each text; nil lets the door make it.
+	Account []byte
+	// Own names the rule by which the request passes without being decided on, since it concerns the gateway alone; "" otherwise.
+	Own string
 	// Refuse is set by an engine that must refuse the request by name
 	// (a protocol feature, a pinned setting, a limit). The door records it as a denial.
 	Refuse *DenyError
@@ -91,6 +97,24 @@ func (v Verdict) String() string {
 		return "hold"
 	}
 	return "deny"
+}
+
+// SessionInfo is what policy sees of a session.
+type SessionInfo struct {
+	Role     string
+	Database string
+	// Address is the agent's, host:port.
+	Address string
+	Began   time.Time
+}
+
+// Request is everything that a decision may depend on.
+type Request struct {
+	Principal *Principal
+	Target    *Target
+	Session   SessionInfo
+	Action    *Action
+	Time      time.Time
 }
 
 // Decision is what a policy says of one request.

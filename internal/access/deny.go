@@ -17,6 +17,8 @@ const (
 	CodeForbidden Code = "forbidden"
 	// CodePolicy: this request is refused by rule.
 	CodePolicy Code = "policy"
+	// CodeApproval: a person must approve this request first.
+	CodeApproval Code = "approval"
 	// CodeUnsupported: the gateway refuses this protocol feature by name.
 	CodeUnsupported Code = "unsupported"
 	// CodeProtocol: the bytes do not follow the protocol.

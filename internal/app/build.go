@@ -19,7 +19,7 @@ func snapshot(c *config.Loaded) (*enforce.Snapshot, error) {
 	s := &enforce.Snapshot{
 		SHA256: c.SHA256, Targets: make(map[string]*enforce.Target), PrincipalSessions: c.Limits.PrincipalSessions,
 		PrincipalExchanges: c.Limits.PrincipalExchanges, PrincipalBytes: int64(c.Limits.PrincipalBytes),
-		ExpiryDrain: c.Limits.ExpiryDrain.Or(config.DefaultExpiryDrain),
+		ExpiryDrain: c.Limits.ExpiryDrain.Or(config.DefaultExpiryDrain), Policy: rules{c.Policy},
 	}
 	for i := range c.Targets {
 		t := &c.Targets[i]

@@ -167,9 +167,9 @@ func (l *load) round(t *testing.T, p *place, rng *rand.Rand) {
 	t.Helper()
 	cut := 0
 	if rng.IntN(2) == 0 {
-		cut = 1 + rng.IntN(1<<(4+rng.IntN(9)))
+		cut = 1 + rng.IntN(1<<(5+rng.IntN(9)))
 	}
-	after := time.Duration(rng.IntN(250)+20) * time.Millisecond
+	after := time.Duration(rng.IntN(500)+20) * time.Millisecond
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), fmt.Sprintf("GATEBOOK_TEST_CHILD=%d", rng.Uint64()), fmt.Sprintf("GATEBOOK_TEST_CUT=%d", cut),
 		"GATEBOOK_TEST_CONFIG="+p.dir+"/gatebook.yaml")

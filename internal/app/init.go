@@ -50,7 +50,21 @@ listeners:
 #       tls: {mode: verify-full, ca: file:db-ca.crt}
 #       roles: {default: {user: agent_rw, password: file:secrets/orders}}
 #       allow: [agents]
-include: [targets.d/*.yaml]
+include: [targets.d/*.yaml, policy.yaml]
+`
+
+// examplePolicy is the policy that Init writes: reading alone.
+const examplePolicy = `# What agents may do. The guide is docs/policy.md; "gatebook check" says what is wrong.
+# The order of rules does not matter: deny beats hold beats allow, and what no rule allows is refused.
+rules:
+  - name: reads
+    when: 'action.effects.all(e, e in ["read", "transaction", "session"])'
+    then: allow
+#
+#  - name: writes
+#    when: '"writers" in principal.groups && action.effects.all(e, e in ["read", "write", "transaction", "session"])'
+#    then: allow
+packs: [no-unfiltered-writes]
 `
 
 // Init makes everything a new gateway needs in dir: keys, a local CA, an
@@ -109,7 +123,7 @@ func initOn(fsys vfs.FS, dir, origin string) ([]string, error) {
 	if err := ledger.Create(fsys, filepath.Join(dir, "data"), origin, kek); err != nil {
 		return nil, err
 	}
-	files["gatebook.yaml"] = exampleConfig
+	files["gatebook.yaml"], files["policy.yaml"] = exampleConfig, examplePolicy
 	names := make([]string, 0, len(files))
 	for name := range files {
 		names = append(names, name)

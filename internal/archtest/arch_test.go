@@ -40,12 +40,12 @@ var may = map[string][]string{
 	"internal/engine":          {"internal/access", "internal/enforce"},
 	"internal/engine/postgres": {"evidence", "internal/access", "internal/audit", "internal/engine", "internal/enforce", "internal/secret", "internal/sqlscan", "internal/wire/pgwire"},
 	"internal/server":          {"internal/access", "internal/engine"},
-	"internal/config":          {"internal/access", "internal/secret"},
+	"internal/config":          {"internal/access", "internal/policy", "internal/secret"},
 	"internal/config/gen":      {},
 	"internal/admin":           {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/index", "internal/ledger", "internal/secret"},
 	"internal/app": {
 		"evidence", "internal/access", "internal/admin", "internal/audit", "internal/config", "internal/enforce", "internal/engine",
-		"internal/engine/postgres", "internal/identity", "internal/index", "internal/journal", "internal/ledger", "internal/seal",
+		"internal/engine/postgres", "internal/identity", "internal/index", "internal/journal", "internal/ledger", "internal/policy", "internal/seal",
 		"internal/secret", "internal/server", "internal/vfs",
 	},
 	"internal/cli": {

@@ -88,6 +88,10 @@ func AppendIntent(dst []byte, in *evidence.Intent) []byte {
 		dst = append(dst, `,"detail":`...)
 		dst = append(dst, in.Detail...)
 	}
+	if len(in.Action) > 0 {
+		dst = append(dst, `,"action":`...)
+		dst = append(dst, in.Action...)
+	}
 	return append(dst, '}')
 }
 

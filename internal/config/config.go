@@ -30,7 +30,12 @@ type Config struct {
 	Listeners []Listener `yaml:"listeners"`
 	// Targets are the backends.
 	Targets []Target `yaml:"targets"`
-	// Include lists files or patterns whose targets and issuers are added to this file's.
+	// Rules decide on every request of an agent. Their order does not matter: deny beats hold beats allow, and what no rule
+	// allows is refused.
+	Rules []Rule `yaml:"rules"`
+	// Packs are named sets of ready rules that are added to the rules ("gatebook policy packs" lists them).
+	Packs []string `yaml:"packs"`
+	// Include lists files or patterns whose targets, issuers, rules and packs are added to this file's.
 	Include []string `yaml:"include"`
 	// Limits bound what the gateway takes.
 	Limits Limits `yaml:"limits"`
@@ -146,7 +151,7 @@ type Target struct {
 	Address string `yaml:"address"`
 	// Database is what sessions use that name none. Default the protocol's own (the role's user name).
 	Database string `yaml:"database"`
-	// Labels are words for people and, later, for policy.
+	// Labels are words for people and for rules.
 	Labels map[string]string `yaml:"labels"`
 	// TLS protects the connection to the target.
 	TLS TargetTLS `yaml:"tls"`
@@ -182,6 +187,20 @@ type Role struct {
 	Password string `yaml:"password"`
 	// Allow narrows the target's groups for this role.
 	Allow []string `yaml:"allow"`
+}
+
+// Rule decides on requests. docs/policy.md is the guide.
+type Rule struct {
+	// Name of the rule, as records and refusals have it: a-z, 0-9 and -.
+	Name string `yaml:"name"`
+	// When is the CEL condition under which the rule applies.
+	When string `yaml:"when"`
+	// Then is "allow", "deny" or "hold".
+	Then string `yaml:"then"`
+	// Reason of a refusal; the agent may read it.
+	Reason string `yaml:"reason"`
+	// Hint says what the agent can do instead.
+	Hint string `yaml:"hint"`
 }
 
 // TargetLimits bound a target's sessions.

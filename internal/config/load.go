@@ -15,6 +15,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/gatebook/gatebook/internal/policy"
 )
 
 // maxFile bounds a configuration file, in bytes.
@@ -62,6 +64,8 @@ type Loaded struct {
 	// Dir; SHA256 is a digest over all of them in order of their names.
 	Files  map[string]string
 	SHA256 string
+	// Policy is what the rules and packs say, compiled.
+	Policy *policy.Policy
 }
 
 // source says which file and which element of it a list element came from.
@@ -99,12 +103,16 @@ type loader struct {
 	main     *file
 	issuers  []source
 	targets  []source
+	rules    []source
+	packs    []source
 }
 
 // included is what an included file may hold.
 type included struct {
 	Issuers []Issuer `yaml:"issuers"`
 	Targets []Target `yaml:"targets"`
+	Rules   []Rule   `yaml:"rules"`
+	Packs   []string `yaml:"packs"`
 }
 
 // Load reads and validates a configuration. Its error is a Problems, or says
@@ -196,12 +204,7 @@ func (ld *loader) decode(f *file, into any) {
 // include reads the included files; all lists become one.
 func (ld *loader) include() {
 	c := &ld.l.Config
-	for i := range c.Issuers {
-		ld.issuers = append(ld.issuers, source{ld.main, fmt.Sprintf("issuers[%d]", i)})
-	}
-	for i := range c.Targets {
-		ld.targets = append(ld.targets, source{ld.main, fmt.Sprintf("targets[%d]", i)})
-	}
+	ld.found(ld.main, &included{c.Issuers, c.Targets, c.Rules, c.Packs})
 	for i, pattern := range c.Include {
 		where := fmt.Sprintf("include[%d]", i)
 		full := pattern
@@ -231,14 +234,24 @@ func (ld *loader) includeFile(path, where string) {
 	}
 	var in included
 	ld.decode(f, &in)
-	for i := range in.Issuers {
-		ld.issuers = append(ld.issuers, source{f, fmt.Sprintf("issuers[%d]", i)})
-	}
-	for i := range in.Targets {
-		ld.targets = append(ld.targets, source{f, fmt.Sprintf("targets[%d]", i)})
-	}
+	ld.found(f, &in)
 	ld.l.Issuers = append(ld.l.Issuers, in.Issuers...)
 	ld.l.Targets = append(ld.l.Targets, in.Targets...)
+	ld.l.Rules = append(ld.l.Rules, in.Rules...)
+	ld.l.Packs = append(ld.l.Packs, in.Packs...)
+}
+
+// found notes where the elements of a file's lists stand.
+func (ld *loader) found(f *file, in *included) {
+	places := func(list *[]source, name string, n int) {
+		for i := range n {
+			*list = append(*list, source{f, fmt.Sprintf("%s[%d]", name, i)})
+		}
+	}
+	places(&ld.issuers, "issuers", len(in.Issuers))
+	places(&ld.targets, "targets", len(in.Targets))
+	places(&ld.rules, "rules", len(in.Rules))
+	places(&ld.packs, "packs", len(in.Packs))
 }
 
 // problem notes something wrong at a field of an element.

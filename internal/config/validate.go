@@ -50,6 +50,7 @@ func (ld *loader) validate() {
 	for i := range c.Targets {
 		ld.target(ld.targets[i], &c.Targets[i], i)
 	}
+	ld.policy()
 }
 
 func (ld *loader) oneOf(at source, field, value string, allowed ...string) {

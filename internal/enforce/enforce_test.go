@@ -40,12 +40,19 @@ func (v verifier) Renew(ctx context.Context, old *access.Principal, t secret.Str
 	return got, err
 }
 
+// anything is a policy that allows everything.
+type anything struct{}
+
+func (anything) Decide(*access.Request) access.Decision {
+	return access.Decision{Verdict: access.Allow, Rule: "anything"}
+}
+
 func gate(rec *memrec.Recorder, change func(*enforce.Target, *enforce.Snapshot)) *enforce.Gate {
 	t := &enforce.Target{
 		Target: access.Target{Name: "t", Protocol: access.Postgres, Address: "127.0.0.1:1"}, Allow: []string{"agents"},
 		Roles: map[string]enforce.Role{"default": {User: "u"}, "dba": {User: "root", Allow: []string{"dba"}}},
 	}
-	s := &enforce.Snapshot{SHA256: strings.Repeat("0", 64), Targets: map[string]*enforce.Target{"t": t}, ExpiryDrain: time.Minute}
+	s := &enforce.Snapshot{SHA256: strings.Repeat("0", 64), Targets: map[string]*enforce.Target{"t": t}, ExpiryDrain: time.Minute, Policy: anything{}}
 	if change != nil {
 		change(t, s)
 	}

@@ -42,7 +42,7 @@ type Exchange struct {
 type scratch struct {
 	event audit.Event
 	sum   [sha256.Size]byte
-	buf   [384]byte
+	buf   [1024]byte
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -92,12 +92,14 @@ func (st *stream) release() {
 func (s *Session) Begin(a *access.Action) *Exchange {
 	x := &Exchange{s: s, began: time.Now()}
 	s.active.Store(x.began.UnixNano())
-	x.deny = s.decide(a, x.began)
+	var rule string
+	snap := s.gate.snap.Load() // of now: a new policy counts for running sessions, from their next request on
+	rule, x.deny = s.decide(a, snap.Policy, x.began)
 	in := evidence.Intent{
-		Op: a.Op, Origin: a.Origin, Rule: "target.allow", Opaque: true, Text: a.Text, Detail: a.Detail,
+		Op: a.Op, Origin: a.Origin, Rule: rule, Opaque: !a.Understood, Text: a.Text, Detail: a.Detail, Action: a.Account,
 	}
-	if len(s.snap.SHA256) >= 16 {
-		in.Config = s.snap.SHA256[:16]
+	if len(snap.SHA256) >= 16 {
+		in.Config = snap.SHA256[:16]
 	}
 	decision := access.Allow
 	switch {
@@ -105,7 +107,10 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 		decision = access.Denied
 		in.Rule, in.Reason, in.Code = x.deny.Rule, x.deny.Reason, string(x.deny.Code)
 	case a.Origin != "":
-		in.Rule, in.Opaque = "gateway", false
+		in.Opaque = false
+	}
+	if in.Action == nil && a.Origin == "" {
+		in.Action = audit.Account(a)
 	}
 
 	s.mu.Lock()
@@ -136,8 +141,55 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 	return x
 }
 
-// decide returns the refusal, or nil. Whatever prevents a decision refuses.
-func (s *Session) decide(a *access.Action, now time.Time) *access.DenyError {
+// decide returns the refusal, or the rule by which the request passes. Whatever prevents a decision refuses.
+func (s *Session) decide(a *access.Action, policy Policy, now time.Time) (rule string, deny *access.DenyError) {
+	if deny := s.check(a, now); deny != nil {
+		return "", deny
+	}
+	switch {
+	case a.Origin != "":
+		return "gateway", nil
+	case a.Own != "":
+		return a.Own, nil
+	case policy == nil:
+		return "", &access.DenyError{Code: access.CodePolicy, Rule: "default", Reason: "there is no policy, so that nothing is allowed"}
+	}
+	d := policy.Decide(&access.Request{
+		Principal: s.Principal(), Target: &s.target.Target, Action: a, Time: now,
+		Session: access.SessionInfo{Role: s.roleKey, Database: s.database, Address: s.source, Began: s.began},
+	})
+	switch d.Verdict {
+	case access.Allow:
+		return d.Rule, nil
+	case access.Hold:
+		return "", &access.DenyError{
+			Code: access.CodeApproval, Rule: d.Rule, Hint: d.Hint,
+			Reason: orElse(d.Reason, "a person must approve this") + "; this gateway cannot ask for approvals yet",
+		}
+	}
+	return "", &access.DenyError{
+		Code: access.CodePolicy, Rule: d.Rule, Reason: orElse(d.Reason, "a rule forbids this"), Hint: orElse(d.Hint, does(a)),
+	}
+}
+
+// does tells an agent what its request was taken for.
+func does(a *access.Action) string {
+	s := "What the request does: " + orElse(a.Effects.String(), "nothing known")
+	if !a.Understood {
+		s += "; it is not understood: " + orElse(shorten(a.Why, 200), "no reason known")
+	}
+	return s + "."
+}
+
+func orElse(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// check returns what refuses a request before any rule is asked, or nil.
+func (s *Session) check(a *access.Action, now time.Time) *access.DenyError {
 	if a.Origin != "" {
 		// The gateway's own statements also end what an ended session runs;
 		// they need nothing but a book.

@@ -95,7 +95,7 @@ func errClosed(cause error) *access.DenyError {
 
 // Counters is a reading of the gate's totals since its start.
 type Counters struct {
-	OpenSessions  int
+	OpenSessions  int // of agents
 	OpenExchanges int
 	Exchanges     uint64
 	Refused       uint64
@@ -103,8 +103,13 @@ type Counters struct {
 
 // Counters returns the totals.
 func (g *Gate) Counters() Counters {
+	n := 0
 	g.mu.Lock()
-	n := len(g.sessions)
+	for _, s := range g.sessions {
+		if s.origin == "" {
+			n++
+		}
+	}
 	g.mu.Unlock()
 	return Counters{
 		OpenSessions: n, OpenExchanges: int(g.openExchanges.Load()),
@@ -125,12 +130,14 @@ type Info struct {
 	End       time.Time // when the identity expires; zero for the gateway's own
 }
 
-// Sessions lists the open sessions, oldest first.
+// Sessions lists the open sessions of agents, oldest first.
 func (g *Gate) Sessions() []Info {
 	g.mu.Lock()
 	list := make([]*Session, 0, len(g.sessions))
 	for _, s := range g.sessions {
-		list = append(list, s)
+		if s.origin == "" {
+			list = append(list, s)
+		}
 	}
 	g.mu.Unlock()
 	infos := make([]Info, 0, len(list))

@@ -105,12 +105,20 @@ type Target struct {
 	IdleTimeout  time.Duration // 0: none
 }
 
+// A Policy decides on requests. Decide does not block, keeps nothing of the
+// request, and is safe for concurrent use.
+type Policy interface {
+	Decide(r *access.Request) access.Decision
+}
+
 // Snapshot is one immutable configuration in force. Sessions keep the one they
 // began with.
 type Snapshot struct {
 	// SHA256 is the digest of the configuration's text, in hexadecimal.
 	SHA256  string
 	Targets map[string]*Target
+	// Policy decides on every request of an agent; nil refuses them all.
+	Policy Policy
 	// PrincipalSessions bounds the open sessions of one principal; 0 is no bound.
 	PrincipalSessions int
 	// PrincipalExchanges and PrincipalBytes bound what one principal may cause

@@ -42,14 +42,16 @@ type Session struct {
 	role    Role
 	source  string
 	roleKey string
-	origin  string // "gateway" for the gateway's own sessions
-	purpose string // of those
-	began   time.Time
-	ctx     context.Context // the session's lifetime; its cause says why it ended
-	cancel  context.CancelCauseFunc
-	giveUp  []func()               // places to give back
-	budget  *budget                // of the principal, shared by its sessions
-	token   atomic.Pointer[[]byte] // the signature part of the token in force
+	// database is what the agent named, or the target's own default.
+	database string
+	origin   string // "gateway" for the gateway's own sessions
+	purpose  string // of those
+	began    time.Time
+	ctx      context.Context // the session's lifetime; its cause says why it ended
+	cancel   context.CancelCauseFunc
+	giveUp   []func()               // places to give back
+	budget   *budget                // of the principal, shared by its sessions
+	token    atomic.Pointer[[]byte] // the signature part of the token in force
 
 	active atomic.Int64 // unix nanoseconds of the last begin or end of an exchange
 
@@ -118,7 +120,7 @@ func (g *Gate) open(ctx context.Context, o *Opening) (*Session, error) {
 		return refuse(err)
 	}
 	s := &Session{
-		gate: g, snap: snap, target: t, role: role, roleKey: o.Role, source: o.Source,
+		gate: g, snap: snap, target: t, role: role, roleKey: o.Role, source: o.Source, database: orElse(o.Database, t.Database),
 		began: time.Now(), principal: &v.Principal, open: make(map[uint64]*Exchange), budget: g.budgets.of(v.Principal.ID()),
 	}
 	s.keepToken(v.Token)
@@ -390,6 +392,9 @@ func (s *Session) Principal() *access.Principal {
 	defer s.mu.Unlock()
 	return s.principal
 }
+
+// Role returns the name of the target's role that the session uses.
+func (s *Session) Role() string { return s.roleKey }
 
 // Target returns the target; its fields must not be changed.
 func (s *Session) Target() *Target { return s.target }

@@ -1,6 +1,8 @@
 package index
 
 import (
+	"strings"
+
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
 )
@@ -15,7 +17,7 @@ type exchange struct {
 	time        string
 	us          int64
 	decision    string
-	intent      [9]any // op … config
+	intent      [11]any // op … config
 	text        string
 	outcome     [13]any // ended … cause
 }
@@ -41,12 +43,13 @@ func (b *batch) intent(e *entry, d *sessionDelta) error {
 	}
 	var in intentBody
 	if e.decode(&in) {
-		var effects any
+		effects := in.Action.Effects
 		if in.Opaque {
-			effects = "opaque"
+			effects = append([]string{"opaque"}, effects...)
 		}
-		x.intent = [9]any{
-			text(in.Op), text(in.Origin), text(in.Rule), text(in.Reason), text(in.Code), effects,
+		x.intent = [11]any{
+			text(in.Op), text(in.Origin), text(in.Rule), text(in.Reason), text(in.Code), text(strings.Join(effects, ",")),
+			text(in.Action.Privileged), text(in.Action.Fingerprint),
 			int64(len(in.Text)), int64(in.Detail.Params), text(in.Config),
 		}
 		if b.st.Text {
@@ -98,9 +101,9 @@ func (b *batch) outcome(e *entry, d *sessionDelta) error {
 func (x *exchange) write(b *batch) error {
 	in, out := &x.intent, &x.outcome
 	if err := b.c.run(b.ctx, "INSERT INTO exchange_row VALUES "+
-		"(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		"(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		x.first, x.last, x.session, x.number, x.state, x.time, x.us, text(x.decision),
-		in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8],
+		in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8], in[9], in[10],
 		out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7], out[8], out[9], out[10], out[11], out[12]); err != nil {
 		return err
 	}

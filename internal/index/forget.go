@@ -14,7 +14,7 @@ var forgetting = []string{
 	`INSERT INTO search (search, rowid, text) SELECT 'delete', t.entry, t.text FROM statement t
 		JOIN exchange_row e ON e.first_entry = t.entry WHERE e.session = ?1`,
 	`DELETE FROM statement WHERE entry IN (SELECT first_entry FROM exchange_row WHERE session = ?1)`,
-	`UPDATE exchange_row SET body = 'erased', op = NULL, origin = NULL, rule = NULL, reason = NULL, code = NULL, effects = NULL,
+	`UPDATE exchange_row SET body = 'erased', op = NULL, origin = NULL, rule = NULL, reason = NULL, code = NULL, effects = NULL, privileged = NULL, fingerprint = NULL,
 		text_bytes = NULL, parameters = NULL, config = NULL, status = NULL, tag = NULL, sqlstate = NULL, rows = NULL, bytes = NULL,
 		answer_chunks = NULL, request_chunks = NULL, answer_sha256 = NULL, ready_us = NULL, total_us = NULL, cause = NULL
 		WHERE session = ?1`,

@@ -123,6 +123,7 @@ type Exchange struct {
 	Reason     string    `json:"reason,omitempty"`
 	Code       string    `json:"code,omitempty"`
 	Effects    string    `json:"effects,omitempty"`
+	Privileged string    `json:"privileged,omitempty"`
 	Text       string    `json:"text,omitempty"`
 	TextBytes  int64     `json:"text_bytes"`
 	Parameters int64     `json:"parameters"`
@@ -140,13 +141,13 @@ type Exchange struct {
 	LastEntry  uint64    `json:"last_entry"`
 }
 
-const exchangeColumns = `session, exchange, principal, target, role, time, op, origin, decision, rule, reason, code, effects, text,
+const exchangeColumns = `session, exchange, principal, target, role, time, op, origin, decision, rule, reason, code, effects, privileged, text,
 	text_bytes, parameters, ended, status, tag, sqlstate, rows, bytes, ready_us, total_us, cause, body, first_entry, last_entry`
 
 func (e *Exchange) fields() []any {
 	return []any{
 		&e.Session, &e.Number, &e.Principal, &e.Target, &e.Role, &e.Time, &e.Op, &e.Origin, &e.Decision, &e.Rule, &e.Reason, &e.Code,
-		&e.Effects, &e.Text, &e.TextBytes, &e.Parameters, &e.Ended, &e.Status, &e.Tag, &e.SQLSTATE, &e.Rows, &e.Bytes, &e.ReadyUS, &e.TotalUS,
+		&e.Effects, &e.Privileged, &e.Text, &e.TextBytes, &e.Parameters, &e.Ended, &e.Status, &e.Tag, &e.SQLSTATE, &e.Rows, &e.Bytes, &e.ReadyUS, &e.TotalUS,
 		&e.Cause, &e.Body, &e.FirstEntry, &e.LastEntry,
 	}
 }

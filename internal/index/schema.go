@@ -14,7 +14,7 @@ const applicationID = 0x47426978
 
 // schemaVersion goes up with every change of the tables or of what is put
 // into them; an index of another version is made again.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // tables hold the data. Rows have the index of their first entry as key, so
 // that they follow the book's order and do not depend on how entries were
@@ -38,7 +38,8 @@ CREATE INDEX session_actor ON session_row (actor_id);
 CREATE INDEX session_began ON session_row (began);
 CREATE TABLE exchange_row (first_entry INTEGER PRIMARY KEY, last_entry INTEGER NOT NULL, session INTEGER NOT NULL,
 	exchange INTEGER NOT NULL, body TEXT NOT NULL, time TEXT NOT NULL, time_us INTEGER NOT NULL,
-	decision TEXT, op TEXT, origin TEXT, rule TEXT, reason TEXT, code TEXT, effects TEXT, text_bytes INTEGER, parameters INTEGER, config TEXT,
+	decision TEXT, op TEXT, origin TEXT, rule TEXT, reason TEXT, code TEXT, effects TEXT, privileged TEXT,
+	fingerprint TEXT, text_bytes INTEGER, parameters INTEGER, config TEXT,
 	ended TEXT, ended_us INTEGER, status TEXT, tag TEXT, sqlstate TEXT, rows INTEGER, bytes INTEGER, answer_chunks INTEGER,
 	request_chunks INTEGER, answer_sha256 TEXT, ready_us INTEGER, total_us INTEGER, cause TEXT);
 CREATE UNIQUE INDEX exchange_number ON exchange_row (session, exchange);
@@ -84,7 +85,7 @@ CREATE VIEW sessions AS SELECT session, principal, issuer, subject, name, owner,
 CREATE VIEW exchanges AS SELECT s.session AS session, e.exchange AS exchange, s.principal AS principal, s.target AS target,
 	s.protocol AS protocol, s.database AS database, s.role AS role, e.time AS time, e.time_us AS time_us,
 	e.op AS op, e.origin AS origin, e.decision AS decision, e.rule AS rule, e.reason AS reason, e.code AS code,
-	e.effects AS effects, t.text AS text, e.text_bytes AS text_bytes, e.parameters AS parameters, e.config AS config,
+	e.effects AS effects, e.privileged AS privileged, e.fingerprint AS fingerprint, t.text AS text, e.text_bytes AS text_bytes, e.parameters AS parameters, e.config AS config,
 	e.ended AS ended, e.ended_us AS ended_us, e.status AS status, e.tag AS tag, e.sqlstate AS sqlstate, e.rows AS rows, e.bytes AS bytes,
 	e.answer_chunks AS answer_chunks, e.request_chunks AS request_chunks, e.answer_sha256 AS answer_sha256,
 	e.ready_us AS ready_us, e.total_us AS total_us, e.cause AS cause,

@@ -31,12 +31,17 @@ type identityBody struct {
 }
 
 // intentBody is an evidence.Intent of whose detail only the number of
-// parameters is taken.
+// parameters is taken, and of whose action what has a column.
 type intentBody struct {
 	evidence.Intent
 	Detail struct {
 		Params elements `json:"params"`
 	} `json:"detail"`
+	Action struct {
+		Effects     []string `json:"effects"`
+		Privileged  string   `json:"privileged"`
+		Fingerprint string   `json:"fingerprint"`
+	} `json:"action"`
 }
 
 // elements is the number of elements of a JSON array; 0 for anything else.

@@ -97,6 +97,10 @@ func (r *resolution) routines(kind string, n Name, of map[string][]Routine) (fou
 }
 
 func (r *resolution) object(o Object) {
+	if o.Kind != "relation" && o.Effect.Has(access.EffectSchema|access.EffectAccess) {
+		r.add(o) // it is defined or granted, not used
+		return
+	}
 	switch o.Kind {
 	case "function":
 		found := r.routines("function", o.Name, r.c.Functions)

@@ -477,7 +477,7 @@ func (p *answers) refuse(it item, e *pgwire.Fields, frame []byte) error {
 	if _, err := ex.own.End(&own, frame); err != nil {
 		return err
 	}
-	ours := appendError(nil, "ERROR", ex.deny, fmt.Sprintf("session %s, exchange %d", p.r.s.ID(), ex.x.Number()))
+	ours := appendError(nil, "ERROR", ex.deny, refusalDetail(p.r.s.ID().String(), ex))
 	ex.outcome.Status, ex.outcome.Code, ex.outcome.Message = access.StatusDenied, sqlState[ex.deny.Code], ex.deny.Reason
 	if err := p.close(ex, ours); err != nil {
 		return err

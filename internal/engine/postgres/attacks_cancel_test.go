@@ -43,7 +43,7 @@ func (c *raw) cancelKey() (pid uint32, key []byte) { return binary.BigEndian.Uin
 func TestPG15KeyOfAnother(t *testing.T) {
 	t.Parallel()
 	h := start(t)
-	a, b := dialRaw(t, h.addr, "default", "agents", "orders"), dialRaw(t, h.addr, "default", "short", "orders/bench")
+	a, b := dialRaw(t, h.addr, "default", "agents", "orders"), dialRaw(t, h.addr, "default", signedToken, "orders/bench")
 	pidA, keyA := a.cancelKey()
 	pidB, keyB := b.cancelKey()
 	if pidA == h.backend(a) || string(keyA) == string(keyB) {

@@ -25,10 +25,13 @@ import (
 
 // Driver implements engine.Driver.
 type Driver struct {
-	gate   *enforce.Gate
-	limits engine.Limits
-	log    *slog.Logger
-	budget engine.Budget
+	gate      *enforce.Gate
+	limits    engine.Limits
+	log       *slog.Logger
+	budget    engine.Budget
+	databases *databases
+	// unresolved: names are taken as they are written, for tests whose targets have no catalog.
+	unresolved bool
 
 	mu      sync.Mutex
 	cancels map[uint32]*relay // by the process id given to the agent
@@ -45,6 +48,7 @@ func New(c engine.Config) *Driver {
 	d := &Driver{
 		gate: c.Gate, limits: c.Limits.WithDefaults(), log: c.Log,
 		cancels: make(map[uint32]*relay), floods: make(map[string]*flood),
+		databases: newDatabases(c.Gate, c.Limits.WithDefaults().Value),
 	}
 	d.budget.Limit = d.limits.Memory
 	return d

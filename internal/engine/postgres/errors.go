@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -16,6 +17,7 @@ var sqlState = map[access.Code]string{
 	access.CodeExpired:     "57P01",
 	access.CodeForbidden:   "42501",
 	access.CodePolicy:      "42501",
+	access.CodeApproval:    "42501",
 	access.CodeUnsupported: "0A000",
 	access.CodeProtocol:    "08P01",
 	access.CodeTooLarge:    "54000",
@@ -65,6 +67,15 @@ func appendError(dst []byte, severity string, deny *access.DenyError, detail str
 	field('H', deny.Hint)
 	dst = append(dst, 0)
 	return pgwire.EndFrame(dst, at)
+}
+
+// refusalDetail is what an agent and its operator need to find a refusal in the book and in the policy.
+func refusalDetail(session string, ex *exch) string {
+	s := fmt.Sprintf("code %s, session %s, exchange %d", ex.deny.Code, session, ex.x.Number())
+	if ex.deny.Rule != "" {
+		s += ", rule " + ex.deny.Rule
+	}
+	return s
 }
 
 // decodeError reads an ErrorResponse or NoticeResponse frame.

@@ -410,7 +410,7 @@ func (h *harness) closed() {
 func TestRefusalCodes(t *testing.T) {
 	t.Parallel()
 	for _, code := range []access.Code{
-		access.CodeIdentity, access.CodeExpired, access.CodeForbidden, access.CodePolicy, access.CodeUnsupported,
+		access.CodeIdentity, access.CodeExpired, access.CodeForbidden, access.CodePolicy, access.CodeApproval, access.CodeUnsupported,
 		access.CodeProtocol, access.CodeTooLarge, access.CodeLimit, access.CodeBudget, access.CodeClosed, access.CodeEnded,
 		access.CodeShutdown, access.CodeUpstream,
 	} {

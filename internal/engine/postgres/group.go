@@ -76,7 +76,7 @@ func (q *requests) parse(ctx context.Context, frame, body []byte) error {
 	}
 	c := pgwire.NewCursor(body)
 	name, text := string(c.String()), string(c.String())
-	st := &statement{text: text, doubtful: doubtful(text), doubt: q.doubt}
+	st := &statement{text: text, doubt: q.doubt}
 	if n := c.Int16(); n > 0 && n*4 <= c.Left() {
 		st.oids = make([]uint32, n)
 		for i := range st.oids {
@@ -96,6 +96,7 @@ func (q *requests) parse(ctx context.Context, frame, body []byte) error {
 	}
 	name = g.named(name)
 	st.text = g.a.Text
+	st.does = q.understand(ctx, st.text)
 	if g.a.Refuse == nil && !q.r.charge(st) {
 		g.a.Refuse = &access.DenyError{
 			Code: access.CodeTooLarge, Rule: "limits.memory", Reason: "the texts of open statements take more memory than the gateway has for them now",
@@ -194,6 +195,9 @@ func (q *requests) bind(ctx context.Context, frame, body []byte) error {
 		g.a.Refuse = errTokenForm()
 	}
 	g.uncertain = stName != "" && st.doubt < q.doubt
+	if st.mayRename() {
+		q.doubt++ // planning runs functions that are declared IMMUTABLE
+	}
 	g.bound = &change[*portal]{name: poName, value: &portal{st: st, name: stName, doubt: q.doubt}, segment: q.segment}
 	g.add('B', frame, item{kind: itemBind, po: g.bound})
 	return nil
@@ -290,7 +294,7 @@ func (q *requests) execute(ctx context.Context, frame, body []byte) error {
 	}
 	g := q.open()
 	g.maxRow = maxRow
-	if g.st.doubtful || g.st.unresolved {
+	if g.st.mayRename() {
 		q.doubt++
 	}
 	g.add('E', frame, item{kind: itemExecute})
@@ -317,6 +321,7 @@ func (q *requests) closeGroup(ctx context.Context) error {
 	}
 	q.detail = g.appendDetail(q.detail[:0])
 	g.a.Detail = q.detail
+	g.understand(ctx, q)
 	if err := q.begin(ctx, &g.a, g.raw, g.items); err != nil {
 		return err
 	}
@@ -333,6 +338,23 @@ func (q *requests) closeGroup(ctx context.Context) error {
 		q.detail = nil
 	}
 	return nil
+}
+
+// understand puts what the group does into its action.
+func (g *group) understand(ctx context.Context, q *requests) {
+	switch {
+	case g.a.Op == "close":
+		closes.fill(&g.a)
+	case g.st.does == nil:
+		unclear(&g.a, "the gateway has not seen what the name stands for")
+	default:
+		// Again: definitions may have changed since the Parse.
+		g.st.does = q.understand(ctx, g.st.text)
+		g.st.does.fill(&g.a)
+		if g.uncertain {
+			unclear(&g.a, "code that ran since may have changed what the name stands for")
+		}
+	}
 }
 
 // appendDetail appends the JSON that, with the text, says exactly what the

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -147,10 +148,11 @@ func startTB(t testing.TB, opts ...option) *harness {
 	h.gate = enforce.New(enforce.Options{
 		Verifier: h.tokens, Recorder: h.rec, Dialer: &net.Dialer{},
 		Snapshot: &enforce.Snapshot{
-			SHA256: strings.Repeat("ab", 32), Targets: map[string]*enforce.Target{"orders": target}, ExpiryDrain: 2 * time.Second,
+			SHA256: strings.Repeat("ab", 32), Targets: map[string]*enforce.Target{"orders": target}, ExpiryDrain: 2 * time.Second, Policy: anything{},
 		},
 	})
-	h.driver = New(engine.Config{Gate: h.gate, Limits: limits})
+	h.driver = New(engine.Config{Gate: h.gate, Limits: limits, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	h.driver.unresolved = true
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -259,4 +261,11 @@ func (h *harness) agents() []*exchange {
 		}
 	}
 	return list
+}
+
+// anything is a policy that allows everything.
+type anything struct{}
+
+func (anything) Decide(*access.Request) access.Decision {
+	return access.Decision{Verdict: access.Allow, Rule: "anything"}
 }

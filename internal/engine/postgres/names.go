@@ -3,17 +3,16 @@ package postgres
 import (
 	"errors"
 	"slices"
-	"strings"
 )
 
 // statement is what a prepared statement's name stands for.
 type statement struct {
 	text string
 	oids []uint32
+	// does is what the text does; nil for an unresolved one.
+	does *understood
 	// unresolved: the gateway has not seen the Parse (SQL's PREPARE made it, or nothing did).
 	unresolved bool
-	// doubtful: running it may change what other names stand for.
-	doubtful bool
 	// doubt is requests.doubt when it was parsed.
 	doubt uint64
 	// charged is what the text takes of the memory budget, given back when no
@@ -86,10 +85,6 @@ type portal struct {
 	bound uint64 // the exchange that recorded the Bind with its parameters
 	doubt uint64 // requests.doubt when it was bound
 }
-
-// BUG(postgres): SQL that the gateway cannot read (PREPARE or DEALLOCATE inside
-// a function) can change what a name stands for. The exchange then records the
-// text that was parsed under that name over the protocol, without the mark "uncertain".
 
 // names maps statement or portal names to what the target has under them.
 // Changes that were forwarded but not yet answered stand in pending, in order;
@@ -179,17 +174,5 @@ func (r *relay) settle(it item, done bool) error {
 	return err
 }
 
-// doubtful reports whether a text may change what the names of statements and
-// portals stand for, in a way that the protocol does not show.
-func doubtful(text string) bool {
-	for i := 0; i+len("close") <= len(text); i++ {
-		for _, word := range doubtfulWords {
-			if text[i]|0x20 == word[0] && i+len(word) <= len(text) && strings.EqualFold(text[i:i+len(word)], word) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-var doubtfulWords = [...]string{"prepare", "deallocate", "discard", "execute", "declare", "close"}
+// mayRename reports whether running the statement may change what names stand for.
+func (st *statement) mayRename() bool { return st.unresolved || st.does != nil && st.does.doubtful }

@@ -25,6 +25,7 @@ type relay struct {
 	a  *agent
 	s  *enforce.Session
 	up *upstream
+	db *database // nil: names are taken as they are written
 	// ctx is the connection's: it outlives the session's own end, so that
 	// what was recorded can still be released.
 	ctx context.Context //nolint:containedctx // the documented lifetime of this struct
@@ -75,6 +76,9 @@ func (r *relay) serve(ctx context.Context) error {
 		r.a.fatal(deny)
 		return errors.Join(err, closeErr)
 	}
+	if r.db != nil {
+		defer r.db.leave()
+	}
 	r.d.register(r)
 	defer r.d.unregister(r)
 	defer func() { _ = r.up.conn.Close() }()
@@ -107,6 +111,13 @@ func (r *relay) connect() error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		return err
+	}
+	if r.d.unresolved {
+		return nil
+	}
+	if r.db, err = r.d.databases.join(ctx, r.s, r.s.Role(), r.a.database); err != nil {
+		_ = up.conn.Close()
 		return err
 	}
 	return nil

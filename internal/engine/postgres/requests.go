@@ -9,6 +9,7 @@ import (
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/secret"
+	"github.com/gatebook/gatebook/internal/sqlscan"
 	"github.com/gatebook/gatebook/internal/wire/pgwire"
 )
 
@@ -40,6 +41,11 @@ type requests struct {
 	dirty bool
 	// doubt counts the texts that may change what a name stands for behind our back.
 	doubt uint64
+
+	// changed: the session has changed definitions since the catalog was read; renamed: in a way that lets names stand for
+	// code; made: tables without code that it has made.
+	changed, renamed bool
+	made             map[sqlscan.Name]bool
 }
 
 func (q *requests) init(r *relay) {
@@ -154,6 +160,7 @@ func (q *requests) refuseLarge(ctx context.Context, typ byte, n int) error {
 		Hint:   "Send large values with COPY, or ask the operator for a higher limit.",
 	}
 	a := &access.Action{Op: "execute", Refuse: deny}
+	unclear(a, "the message was not read")
 	switch typ {
 	case 'Q':
 		a.Op = "query"
@@ -195,6 +202,9 @@ func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, item
 		if deny := ex.own.Denied(); deny != nil {
 			return q.endSession(ctx, ex, deny)
 		}
+	}
+	if ex.deny == nil {
+		q.note(a)
 	}
 	ex.simple = items[0].kind == itemQuery
 	for i := range items {
@@ -364,7 +374,9 @@ func (q *requests) query(ctx context.Context, frame, body []byte) error {
 	if replaced, ok := q.judge(ctx, a, body); ok {
 		raw = pgwire.AppendQuery(nil, replaced)
 	}
-	if doubtful(text) {
+	does := q.understand(ctx, a.Text)
+	does.fill(a)
+	if does.doubtful {
 		q.doubt++
 	}
 	// A Query ends the unnamed statement and portal.
@@ -405,7 +417,7 @@ func (q *requests) renew(ctx context.Context, a *access.Action) (replaced string
 		a.Refuse = errTokenForm()
 		return "", false
 	}
-	a.Text = "SET gatebook.token = '[token]'"
+	a.Text, a.Own = "SET gatebook.token = '[token]'", "gateway.token"
 	if err := q.r.s.Renew(ctx, secret.New(m[1])); err != nil {
 		a.Refuse = asDeny(err)
 		return "", false
@@ -435,6 +447,7 @@ func (q *requests) call(ctx context.Context, frame, body []byte) error {
 		return err
 	}
 	a := &access.Action{Op: "call", Detail: detail}
+	unclear(a, "a function is called by its number")
 	if carriesToken(body) || q.r.s.HoldsToken(body) {
 		a.Detail, a.Refuse = nil, errTokenForm()
 	}

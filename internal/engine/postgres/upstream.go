@@ -348,6 +348,11 @@ func (u *upstream) checkPinned() error {
 // own runs one of the gateway's own statements, a fixed template, recorded
 // like an agent's with origin "gateway". It returns the rows' texts.
 func (u *upstream) own(ctx context.Context, s *enforce.Session, text string) ([][]string, error) {
+	return u.ownRows(ctx, s, text, maxLogin)
+}
+
+// ownRows is own for answers of at most limit bytes.
+func (u *upstream) ownRows(ctx context.Context, s *enforce.Session, text string, limit int) ([][]string, error) {
 	x := s.Begin(&access.Action{Op: "query", Origin: "gateway", Text: text})
 	if err := x.Ready(ctx); err != nil {
 		return nil, err
@@ -363,7 +368,7 @@ func (u *upstream) own(ctx context.Context, s *enforce.Session, text string) ([]
 		if err != nil {
 			return nil, err
 		}
-		if n > maxLogin || len(answer) > maxLogin {
+		if n > limit || len(answer) > limit {
 			return nil, fmt.Errorf("%w: the target's answer to the gateway is too large", pgwire.ErrMalformed)
 		}
 		frame, err := u.in.Next()

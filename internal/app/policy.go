@@ -1,0 +1,17 @@
+package app
+
+import (
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/policy"
+)
+
+// rules is a compiled policy as the door asks it.
+type rules struct{ policy *policy.Policy }
+
+// Decide implements enforce.Policy.
+func (r rules) Decide(q *access.Request) access.Decision {
+	return r.policy.Decide(&policy.Input{
+		Principal: q.Principal, Target: q.Target, Action: q.Action, Time: q.Time,
+		Session: policy.Session{Role: q.Session.Role, Database: q.Session.Database, Address: q.Session.Address, Began: q.Session.Began},
+	})
+}

@@ -1,0 +1,198 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gatebook/gatebook/evidence"
+	"github.com/gatebook/gatebook/internal/access"
+)
+
+// definitionsOf is a schema in which things do more than their names say.
+const definitionsOf = `
+CREATE SCHEMA IF NOT EXISTS cat;
+CREATE TABLE cat.plain (id int PRIMARY KEY, v text);
+CREATE TABLE cat.secret (id int, v text);
+CREATE VIEW cat.window AS SELECT id, v FROM cat.secret;
+CREATE VIEW cat.outer_window AS SELECT id FROM cat.window;
+CREATE FUNCTION cat.wipe() RETURNS int LANGUAGE sql AS 'DELETE FROM cat.secret; SELECT 1';
+CREATE FUNCTION cat.liar(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+CREATE VIEW cat.trap AS SELECT cat.wipe() AS x;
+CREATE VIEW cat.files AS SELECT pg_catalog.pg_read_file('x') AS x;
+CREATE MATERIALIZED VIEW cat.stored AS SELECT cat.liar(1) AS x;
+CREATE FUNCTION cat.fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN DELETE FROM cat.secret; RETURN NEW; END';
+CREATE TABLE cat.triggered (id int);
+CREATE TRIGGER t AFTER INSERT ON cat.triggered FOR EACH ROW EXECUTE FUNCTION cat.fires();
+CREATE TABLE cat.ruled (id int);
+CREATE RULE r AS ON INSERT TO cat.ruled DO ALSO DELETE FROM cat.secret;
+CREATE TABLE cat.defaulted (id int DEFAULT cat.wipe(), n serial);
+CREATE TABLE cat.checked (id int CHECK (cat.liar(id) = 1));
+CREATE TABLE cat.indexed (id int);
+CREATE INDEX ON cat.indexed (cat.liar(id));
+CREATE TABLE cat.guarded (id int);
+ALTER TABLE cat.guarded ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON cat.guarded USING (cat.liar(id) = 1);
+CREATE TABLE cat.parent (id int) PARTITION BY RANGE (id);
+CREATE TABLE cat.child PARTITION OF cat.parent FOR VALUES FROM (0) TO (9);
+CREATE TRIGGER t AFTER INSERT ON cat.child FOR EACH ROW EXECUTE FUNCTION cat.fires();
+CREATE TABLE cat.cascading (id int REFERENCES cat.plain ON DELETE CASCADE);
+CREATE TYPE cat.mood AS ENUM ('good', 'bad');
+CREATE DOMAIN cat.positive AS int CHECK (VALUE > 0);
+CREATE DOMAIN cat.evil AS int CHECK (cat.liar(VALUE) = 1);
+CREATE TABLE cat.moods (m cat.mood);
+CREATE TABLE cat.evils (m cat.evil);
+CREATE FUNCTION cat.lower(cat.mood) RETURNS text LANGUAGE sql AS 'SELECT ''x''';
+CREATE FUNCTION cat.plus(cat.mood, cat.mood) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE OPERATOR cat.@+@ (LEFTARG = cat.mood, RIGHTARG = cat.mood, FUNCTION = cat.plus);
+CREATE FUNCTION cat.whole(cat.plain) RETURNS int LANGUAGE sql AS 'SELECT 1';
+GRANT USAGE, CREATE ON SCHEMA cat TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA cat TO PUBLIC;
+`
+
+// TestCatalog resolves statements with the definitions of a real database: what
+// stands behind a name counts.
+func TestCatalog(t *testing.T) {
+	t.Parallel()
+	setup, err := pgx.Connect(t.Context(), server.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = setup.Close(context.Background()) }()
+	if _, err := setup.Exec(t.Context(), "CREATE DATABASE definitions"); err != nil {
+		t.Fatal(err)
+	}
+	own, err := pgx.Connect(t.Context(), server.URL("definitions"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = own.Close(context.Background()) }()
+	if _, err := own.Exec(t.Context(), definitionsOf); err != nil {
+		t.Fatal(err)
+	}
+	h := start(t)
+	h.driver.unresolved = false
+	c := dialRaw(t, h.addr, "default", "agents", "orders/definitions")
+	var db *database
+	for _, d := range h.driver.databases.all {
+		db = d
+	}
+	if db == nil || db.known.Load() == nil {
+		t.Fatal("the definitions were not read")
+	}
+	for _, c := range []struct{ text, want, objects string }{
+		{"SELECT v FROM cat.plain WHERE id = 1", "read", "cat.plain"},
+		{"SELECT v FROM plain", "read", "cat.plain"},
+		{"SELECT * FROM cat.window", "read", "cat.window cat.secret"},
+		{"SELECT * FROM cat.outer_window", "read", "cat.outer_window cat.window cat.secret"},
+		{"SELECT * FROM cat.trap", "read,execute", "cat.trap cat.wipe"},
+		{"SELECT * FROM trap", "read,execute", "cat.trap cat.wipe"},
+		{"SELECT * FROM cat.files", "read,file", "cat.files"},
+		{"SELECT * FROM cat.stored", "read", "cat.stored"},
+		{"SELECT cat.liar(1)", "read,execute", "cat.liar"},
+		{"SELECT liar(1)", "read,execute", "cat.liar"},
+		{"SELECT lower('X')", "read,execute", "cat.lower"},
+		{"SELECT upper('X')", "read", "upper"},
+		{"SELECT p.whole FROM cat.plain p", "read,execute", "cat.whole"},
+		{"SELECT p.v FROM cat.plain p", "read", "cat.plain"},
+		{"SELECT 'good'::cat.mood @+@ 'bad'", "read,execute", "cat.@+@"},
+		{"SELECT 'good'::cat.mood", "read", "cat.mood"},
+		{"SELECT 'good'::mood", "read", "cat.mood"},
+		{"SELECT 1::cat.positive", "read", "cat.positive"},
+		{"SELECT 1::cat.evil", "read,execute", "cat.evil"},
+		{"SELECT * FROM cat.moods", "read", "cat.moods"},
+		{"SELECT * FROM cat.evils", "read,execute", "cat.evils"},
+		{"SELECT * FROM cat.guarded", "read,execute", "cat.guarded"},
+		{"INSERT INTO cat.plain VALUES (1, 'x')", "write", "cat.plain"},
+		{"INSERT INTO cat.triggered VALUES (1)", "write,execute", "cat.fires"},
+		{"SELECT * FROM cat.triggered", "read", "cat.triggered"},
+		{"INSERT INTO cat.ruled VALUES (1)", "write,execute", "cat.ruled"},
+		{"INSERT INTO cat.defaulted DEFAULT VALUES", "write,execute", "cat.defaulted"},
+		{"INSERT INTO cat.checked VALUES (1)", "write,execute", "cat.checked"},
+		{"INSERT INTO cat.indexed VALUES (1)", "write,execute", "cat.indexed"},
+		{"INSERT INTO cat.parent VALUES (1)", "write,execute", "cat.parent"},
+		{"DELETE FROM cat.plain WHERE id = 1", "write", "cat.plain cat.cascading"},
+		{"INSERT INTO cat.window VALUES (1, 'x')", "write", "cat.window cat.secret"},
+		{"SELECT * FROM cat.no_such_table", "read,execute", "cat.no_such_table"},
+		{"SELECT relname FROM pg_class WHERE relname = 'x'", "read", "pg_catalog.pg_class"},
+		{"SELECT * FROM information_schema.tables", "read", "information_schema.tables"},
+		{"COPY cat.trap TO STDOUT", "read,execute", "cat.trap cat.wipe"},
+		{"EXPLAIN SELECT * FROM cat.trap", "read,execute", "cat.trap"},
+	} {
+		a := &db.known.Load().texts.Get(c.text).action
+		if a.Effects.String() != c.want || !a.Understood {
+			t.Errorf("%s\n  does %s (%s), want %s", c.text, a.Effects, a.Why, c.want)
+		}
+		var names []string
+		for _, o := range a.Statements[0].Objects {
+			names = append(names, strings.TrimPrefix(o.Schema+"."+o.Name, "."))
+		}
+		for _, want := range strings.Fields(c.objects) {
+			if !slices.Contains(names, want) {
+				t.Errorf("%s\n  names %v, want %s", c.text, names, want)
+			}
+		}
+	}
+
+	// A session sees its own changes at once, in its transaction and after it.
+	does := func(text, want string) {
+		t.Helper()
+		c.send(query(text))
+		c.until('Z')
+		x := h.agents()
+		last := x[len(x)-1].intent
+		if got := strings.Join(effectsOf(t, last.Action), ","); got != want {
+			t.Errorf("%s\n  does %s, want %s", text, got, want)
+		}
+	}
+	does("SELECT initcap('a')", "read")
+	does("BEGIN", "transaction")
+	does("CREATE TABLE cat.fresh (id int)", "schema")
+	does("INSERT INTO cat.fresh VALUES (1)", "write")
+	does("CREATE FUNCTION cat.initcap(text) RETURNS text LANGUAGE sql AS 'SELECT 1::text'", "schema")
+	does("SELECT initcap('a')", "read,execute")
+	does("SELECT 1", "read,execute") // anything, until the transaction is over
+	does("COMMIT", "execute,transaction")
+	does("SELECT initcap('a')", "read,execute")
+	does("SELECT 1", "read")
+	does("DROP FUNCTION cat.initcap(text)", "schema")
+	does("SELECT initcap('a')", "read")
+
+	// Another's changes count within a few seconds.
+	if _, err := own.Exec(t.Context(), "CREATE FUNCTION cat.upper(cat.mood) RETURNS text LANGUAGE sql AS 'SELECT 1::text'"); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(4 * catalogStale); ; time.Sleep(100 * time.Millisecond) {
+		c.send(query("SELECT upper('a')"))
+		c.until('Z')
+		x := h.agents()
+		if strings.Join(effectsOf(t, x[len(x)-1].intent.Action), ",") == "read,execute" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("a function that another session made is not seen")
+		}
+	}
+
+	// When the definitions cannot be read, every name may stand for unknown code, and nobody logs in.
+	db.known.Store(nil)
+	does("SELECT * FROM cat.plain", "read,execute")
+	does("SELECT upper('a')", "read,execute")
+	does("SELECT 1", "read")
+}
+
+func effectsOf(t *testing.T, action json.RawMessage) []string {
+	t.Helper()
+	var a evidence.Action
+	if err := json.Unmarshal(action, &a); err != nil {
+		t.Fatalf("%v in %s", err, action)
+	}
+	if a.Why != "" && !slices.Contains(a.Effects, access.EffectExecute.String()) {
+		t.Errorf("opaque (%s) without the effect of unknown code", a.Why)
+	}
+	return a.Effects
+}
