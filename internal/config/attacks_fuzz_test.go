@@ -15,6 +15,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("version: 1\nissuers: &a [*a]\n", "targets: [{name: x, <<: {roles: {}}}]")
 	f.Add("version: 1\ndata: [\n", "")
 	f.Add("version: 2\nlisteners: [{protocol: postgres, address: 1}]\ninclude: ['*', 'targets.d']\n", "a: b: c")
+	f.Add(good, "targets:\n  - name: x\n    allow: !x\n")
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, main, target string) {
 		rest := main

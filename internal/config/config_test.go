@@ -60,6 +60,7 @@ func TestProblemsNameTheirPlace(t *testing.T) {
 		name, main, target string
 		want               []string // each must be in the error
 	}{
+		{"tag without a value", good, "targets:\n  - name: orders\n    allow: !x\n", []string{"targets.d/orders.yaml", "cannot be read"}},
 		{"unknown key", strings.Replace(good, "data:", "dataa:", 1), goodTarget, []string{"gatebook.yaml:2", "dataa"}},
 		{"all at once", strings.NewReplacer("version: 1", "version: 2", "for: agents", "for: agent").Replace(good),
 			strings.NewReplacer("name: orders", "name: Orders!", "user: app, ", "").Replace(goodTarget),

@@ -182,11 +182,7 @@ func (ld *loader) read(path string) (*file, error) {
 
 // decode reads a file strictly and keeps its tree for line numbers.
 func (ld *loader) decode(f *file, into any) {
-	tree, err := parser.ParseBytes(f.text, 0)
-	if err == nil {
-		f.tree = tree
-		err = yaml.UnmarshalWithOptions(f.text, into, yaml.Strict(), yaml.DisallowUnknownField())
-	}
+	err := parse(f, into)
 	if err == nil {
 		return
 	}
@@ -199,6 +195,22 @@ func (ld *loader) decode(f *file, into any) {
 		}
 	}
 	ld.problems = append(ld.problems, p)
+}
+
+// parse reads YAML into a value and keeps the tree. The library panics on some
+// malformed files (a tag before nothing, where a list is due); a gateway that is told to reload one must go on.
+func parse(f *file, into any) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = errors.New("the file cannot be read as YAML: look for a tag (!name) or an anchor without a value")
+		}
+	}()
+	tree, err := parser.ParseBytes(f.text, 0)
+	if err != nil {
+		return err
+	}
+	f.tree = tree
+	return yaml.UnmarshalWithOptions(f.text, into, yaml.Strict(), yaml.DisallowUnknownField())
 }
 
 // include reads the included files; all lists become one.
