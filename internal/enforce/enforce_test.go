@@ -484,3 +484,37 @@ func TestConcurrentStreams(t *testing.T) {
 		}
 	}
 }
+
+// TestNoPolicyNothingAllowed: without a policy every request of an agent is refused.
+func TestNoPolicyNothingAllowed(t *testing.T) {
+	t.Parallel()
+	g := gate(memrec.New(), func(_ *enforce.Target, s *enforce.Snapshot) { s.Policy = nil })
+	s := open(t, g, "a/1h")
+	x := s.Begin(&access.Action{Op: "query", Text: "SELECT 1", Understood: true, Effects: access.EffectRead})
+	if err := x.Ready(t.Context()); code(err) != access.CodePolicy || x.Fatal() {
+		t.Errorf("%v, fatal %v", err, x.Fatal())
+	}
+	_, _ = x.End(&access.Outcome{Status: access.StatusDenied}, nil)
+	_ = s.Close(nil)
+}
+
+// holding is a policy that wants a person for everything.
+type holding struct{}
+
+func (holding) Decide(*access.Request) access.Decision {
+	return access.Decision{Verdict: access.Hold, Rule: "writes", Reason: "A person must approve changes."}
+}
+
+// TestHoldRefuses: while nobody can be asked, a request that a rule holds is refused, and the refusal says so.
+func TestHoldRefuses(t *testing.T) {
+	t.Parallel()
+	g := gate(memrec.New(), func(_ *enforce.Target, s *enforce.Snapshot) { s.Policy = holding{} })
+	s := open(t, g, "a/1h")
+	x := s.Begin(&access.Action{Op: "query", Text: "DELETE FROM t", Understood: true, Effects: access.EffectWrite})
+	err := x.Ready(t.Context())
+	if code(err) != access.CodeApproval || x.Fatal() || !strings.Contains(err.Error(), "A person must approve changes.") {
+		t.Errorf("%v, fatal %v", err, x.Fatal())
+	}
+	_, _ = x.End(&access.Outcome{Status: access.StatusDenied}, nil)
+	_ = s.Close(nil)
+}

@@ -38,6 +38,7 @@ CREATE INDEX ON cat.indexed (cat.liar(id));
 CREATE TABLE cat.guarded (id int);
 ALTER TABLE cat.guarded ENABLE ROW LEVEL SECURITY;
 CREATE POLICY p ON cat.guarded USING (cat.liar(id) = 1);
+CREATE VIEW cat.over_guarded AS SELECT id FROM cat.guarded;
 CREATE TABLE cat.parent (id int) PARTITION BY RANGE (id);
 CREATE TABLE cat.child PARTITION OF cat.parent FOR VALUES FROM (0) TO (9);
 CREATE TRIGGER t AFTER INSERT ON cat.child FOR EACH ROW EXECUTE FUNCTION cat.fires();
@@ -107,6 +108,7 @@ func TestCatalog(t *testing.T) {
 		{"SELECT * FROM cat.moods", "read", "cat.moods"},
 		{"SELECT * FROM cat.evils", "read,execute", "cat.evils"},
 		{"SELECT * FROM cat.guarded", "read,execute", "cat.guarded"},
+		{"SELECT * FROM cat.over_guarded", "read,execute", "cat.over_guarded cat.guarded"},
 		{"INSERT INTO cat.plain VALUES (1, 'x')", "write", "cat.plain"},
 		{"INSERT INTO cat.triggered VALUES (1)", "write,execute", "cat.fires"},
 		{"SELECT * FROM cat.triggered", "read", "cat.triggered"},
