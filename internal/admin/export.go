@@ -47,7 +47,7 @@ func (s *Service) Export(ctx context.Context, c Caller, r ExportRequest, progres
 	if err := s.note(ctx, c, "export", detail); err != nil {
 		return err
 	}
-	spool, err := ledger.NewSpool(filepath.Join(s.SpoolIn, "export"))
+	spool, err := ledger.NewSpool(filepath.Join(s.SpoolIn, "export"), s.SpoolKeep)
 	if err != nil {
 		return err
 	}

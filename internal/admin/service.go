@@ -49,8 +49,10 @@ type Service struct {
 	Signer  evidence.Signer
 	Program string // name and version, for packages
 	SpoolIn string // directory for temporary files of exports
-	Reload  func(ctx context.Context) error
-	Check   func(ctx context.Context) []Finding
+	// SpoolKeep is how many bytes of its disk an export leaves free, 0 for no bound.
+	SpoolKeep int64
+	Reload    func(ctx context.Context) error
+	Check     func(ctx context.Context) []Finding
 }
 
 // Finding is one line of what a check of the configuration found.

@@ -94,7 +94,7 @@ func OpenBook(ctx context.Context, c *config.Loaded, fsys vfs.FS, version, purpo
 	}
 	b.Admin = &admin.Service{
 		Book: b.Ledger, Index: b.index, Signer: keys.Package, Program: "gatebook " + version,
-		SpoolIn: filepath.Join(dir, spoolName),
+		SpoolIn: filepath.Join(dir, spoolName), SpoolKeep: spoolKeep(c),
 	}
 	b.Admin.Check = func(ctx context.Context) []admin.Finding { return Check(ctx, c, b, log) }
 	return b, nil

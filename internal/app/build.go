@@ -104,6 +104,15 @@ func limits(c *config.Loaded) engine.Limits {
 	}
 }
 
+// spoolKeep is what an export leaves of the disk: well above the limit below which requests are refused.
+func spoolKeep(c *config.Loaded) int64 {
+	low := int64(c.Limits.LowDisk)
+	if low == 0 {
+		low = journal.DefaultLowWater
+	}
+	return 4 * low
+}
+
 func journalOptions(c *config.Loaded) journal.Options {
 	o := journal.Options{LowWater: int64(c.Limits.LowDisk), SegmentBytes: int64(c.Limits.Segment)}
 	if o.SegmentBytes > 0 {

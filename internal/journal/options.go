@@ -51,6 +51,9 @@ var (
 	ErrCorrupt = errors.New("journal: corrupt")
 )
 
+// DefaultLowWater is the default of Options.LowWater, in bytes.
+const DefaultLowWater = 256 << 20
+
 // Options configures a Log. A zero value means the default, a negative size
 // means none.
 type Options struct {
@@ -95,7 +98,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Interval, 5*time.Millisecond)
 	setDefault(&o.SegmentBytes, 64<<20)
 	setDefault(&o.QueueBytes, 64<<20)
-	setDefault(&o.LowWater, 256<<20)
+	setDefault(&o.LowWater, DefaultLowWater)
 	setDefault(&o.Reserve, 16<<20)
 	setDefault(&o.MaxPayload, 80<<20)
 	o.MaxPayload = min(o.MaxPayload, maxPayload)

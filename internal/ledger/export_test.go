@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func tryPack(t *testing.T, l *Ledger, q Query, keys evidence.Signer) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	spool, err := NewSpool(filepath.Join(t.TempDir(), "x"))
+	spool, err := NewSpool(filepath.Join(t.TempDir(), "x"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,5 +110,20 @@ func TestExportVerifies(t *testing.T) {
 	}
 	if err := l.Close(context.Background(), "test"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSpoolLeavesRoom: an export stops before it takes the room that the book needs.
+func TestSpoolLeavesRoom(t *testing.T) {
+	t.Parallel()
+	s, err := NewSpool(filepath.Join(t.TempDir(), "x"), 1<<62)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Append("data/x", []byte("x")); !errors.Is(err, ErrSpool) {
+		t.Errorf("wrote with the disk full: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -71,7 +71,7 @@ func TestLargeBook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spool, err := NewSpool(path)
+	spool, err := NewSpool(path, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

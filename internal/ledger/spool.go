@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/gatebook/gatebook/internal/vfs"
 )
 
 // openFiles bounds the files a Spool keeps open at a time.
@@ -19,7 +21,16 @@ type Spool struct {
 	names map[string]bool
 	open  map[string]*list.Element
 	order *list.List // most recently used first
+
+	// keep is how many bytes of the disk the spool leaves free; ahead is what it may write before it looks again.
+	keep, ahead int64
 }
+
+// spoolAhead is how many bytes a spool writes between two looks at the disk.
+const spoolAhead = 64 << 20
+
+// ErrSpool says that a package would take room that the book needs.
+var ErrSpool = errors.New("the package would fill the disk that the book needs: choose a shorter period, a session or a principal, or make room")
 
 type spooled struct {
 	name string
@@ -28,13 +39,14 @@ type spooled struct {
 }
 
 // NewSpool makes a spool in a new directory beside path, so that a package
-// and its parts share a file system.
-func NewSpool(path string) (*Spool, error) {
+// and its parts share a file system. It fails with ErrSpool rather than leave
+// less than keep bytes of that free, but for spoolAhead: an export must not close the gate.
+func NewSpool(path string, keep int64) (*Spool, error) {
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".gatebook-export-")
 	if err != nil {
 		return nil, err
 	}
-	return &Spool{dir: dir, names: make(map[string]bool), open: make(map[string]*list.Element), order: list.New()}, nil
+	return &Spool{dir: dir, names: make(map[string]bool), open: make(map[string]*list.Element), order: list.New(), keep: keep}, nil
 }
 
 // Close removes everything.
@@ -45,6 +57,16 @@ func (s *Spool) Close() error {
 
 // Append implements evidence.Sink.
 func (s *Spool) Append(name string, piece []byte) error {
+	if s.ahead -= int64(len(piece)); s.ahead < 0 {
+		free, err := vfs.OS().FreeBytes(s.dir)
+		if err != nil {
+			return err
+		}
+		if s.keep > 0 && free < uint64(s.keep) {
+			return ErrSpool
+		}
+		s.ahead = spoolAhead
+	}
 	if e := s.open[name]; e != nil {
 		s.order.MoveToFront(e)
 		_, err := e.Value.(*spooled).w.Write(piece)
