@@ -120,8 +120,11 @@ func TestSpoolLeavesRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Append("data/x", []byte("x")); !errors.Is(err, ErrSpool) {
-		t.Errorf("wrote with the disk full: %v", err)
+	piece := make([]byte, spoolAhead/2)
+	for i := range 3 {
+		if err := s.Append("data/x", piece); (err != nil) != (i == 2) || err != nil && !errors.Is(err, ErrSpool) {
+			t.Errorf("piece %d: %v", i, err)
+		}
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)

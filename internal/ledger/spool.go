@@ -40,13 +40,14 @@ type spooled struct {
 
 // NewSpool makes a spool in a new directory beside path, so that a package
 // and its parts share a file system. It fails with ErrSpool rather than leave
-// less than keep bytes of that free, but for spoolAhead: an export must not close the gate.
+// less than keep bytes of that free: an export must not close the gate. A package of less than spoolAhead is
+// made in any case, so that there is one of a gate that has closed.
 func NewSpool(path string, keep int64) (*Spool, error) {
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".gatebook-export-")
 	if err != nil {
 		return nil, err
 	}
-	return &Spool{dir: dir, names: make(map[string]bool), open: make(map[string]*list.Element), order: list.New(), keep: keep}, nil
+	return &Spool{dir: dir, names: make(map[string]bool), open: make(map[string]*list.Element), order: list.New(), keep: keep, ahead: spoolAhead}, nil
 }
 
 // Close removes everything.
