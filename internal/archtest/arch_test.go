@@ -49,7 +49,8 @@ var may = map[string][]string{
 		"internal/secret", "internal/server", "internal/vfs",
 	},
 	"internal/cli": {
-		"evidence", "internal/admin", "internal/app", "internal/config", "internal/devissuer", "internal/secret", "internal/vfs",
+		"evidence", "internal/access", "internal/admin", "internal/app", "internal/config", "internal/devissuer", "internal/engine/postgres", "internal/policy",
+		"internal/secret", "internal/vfs",
 	},
 	"internal/archtest":          {},
 	"internal/testkit/pgserver":  {},

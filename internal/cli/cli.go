@@ -127,7 +127,7 @@ An auditor:      gatebook evidence export -o package.zip && gatebook evidence ve
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(e.initCmd(), e.serveCmd(), e.checkCmd(), e.connectCmd(), e.sessionCmd(), e.queryCmd(), e.evidenceCmd(),
-		e.keysCmd(), e.indexCmd(), e.devCmd(), e.versionCmd())
+		e.policyCmd(), e.keysCmd(), e.indexCmd(), e.devCmd(), e.versionCmd())
 	return root
 }
 
@@ -179,7 +179,7 @@ func (e *env) load() (*config.Loaded, error) {
 	c, err := config.Load(e.config)
 	var problems config.Problems
 	if errors.As(err, &problems) {
-		return nil, fmt.Errorf("the configuration has %d problems:\n%w", len(problems), err)
+		return nil, fmt.Errorf("the configuration has %s:\n%w", plural(len(problems), "problem"), err)
 	}
 	return c, err
 }

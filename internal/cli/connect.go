@@ -55,19 +55,11 @@ Formats: psql, uri, jdbc, env, passfile.`,
 // settings returns ready settings by format.
 func settings(cfg *config.Loaded, database, role string) (map[string]string, error) {
 	name, _, _ := strings.Cut(database, "/")
-	var target *config.Target
-	known := make([]string, 0, len(cfg.Targets))
-	for i := range cfg.Targets {
-		known = append(known, cfg.Targets[i].Name)
-		if cfg.Targets[i].Name == name {
-			target = &cfg.Targets[i]
-		}
+	target, err := findTarget(cfg, name)
+	if err != nil {
+		return nil, err
 	}
-	if target == nil {
-		sort.Strings(known)
-		return nil, fmt.Errorf("no target named %q in the configuration; known are: %s", name, strings.Join(known, ", "))
-	}
-	role, err := pickRole(target, role)
+	role, err = pickRole(target, role)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +104,17 @@ func settings(cfg *config.Loaded, database, role string) (map[string]string, err
 			q(host), q(port), q(role), q(database), mode, q(root)),
 		"passfile": fmt.Sprintf("%s:%s:%s:%s:TOKEN", host, port, database, role),
 	}, nil
+}
+
+// findTarget returns a target of the configuration by its name.
+func findTarget(cfg *config.Loaded, name string) (*config.Target, error) {
+	known := make([]string, len(cfg.Targets))
+	for i := range cfg.Targets {
+		if known[i] = cfg.Targets[i].Name; known[i] == name {
+			return &cfg.Targets[i], nil
+		}
+	}
+	return nil, fmt.Errorf("no target named %q in the configuration%s", name, didYouMean(name, known))
 }
 
 func pickRole(t *config.Target, role string) (string, error) {

@@ -114,17 +114,22 @@ func (f Failure) String() string {
 func (p *Policy) Test(cases []Case, analyse func(text string) *access.Action) []Failure {
 	var failures []Failure
 	for i, c := range cases {
-		in, err := c.input(analyse)
-		if err != nil {
-			failures = append(failures, Failure{Case: c, Index: i, Message: err.Error()})
-			continue
-		}
-		x := p.Explain(in)
-		if message := c.compare(x); message != "" {
+		if x, message := p.Try(&c, analyse); message != "" {
 			failures = append(failures, Failure{c, i, message, x})
 		}
 	}
 	return failures
+}
+
+// Try decides one case and says what is not as expected, "" if all is. The
+// explanation is empty where the case could not be asked.
+func (p *Policy) Try(c *Case, analyse func(text string) *access.Action) (x Explanation, message string) {
+	in, err := c.input(analyse)
+	if err != nil {
+		return x, err.Error()
+	}
+	x = p.Explain(in)
+	return x, c.compare(x)
 }
 
 // compare returns what is not as expected, "" if all is.
@@ -248,7 +253,7 @@ func parseEffects(names []string) (all access.Effects, err error) {
 	for _, n := range names {
 		e, ok := access.ParseEffect(n)
 		if !ok {
-			p := Problem{Message: fmt.Sprintf("no effect is named %q", n), Suggestion: nearest(n, effectNames)}
+			p := Problem{Message: fmt.Sprintf("no effect is named %q", n), Suggestion: Nearest(n, effectNames)}
 			return 0, errors.New(p.String())
 		}
 		all |= e

@@ -78,13 +78,14 @@ func Packs() []Pack {
 	return list
 }
 
-func findPack(name string) (Pack, bool) {
+// FindPack returns a pack by its name. Its error is a Problems, with what was probably meant.
+func FindPack(name string) (Pack, error) {
 	for _, p := range Packs() {
 		if p.Name == name {
-			return p, true
+			return p, nil
 		}
 	}
-	return Pack{}, false
+	return Pack{}, Problems{{Message: fmt.Sprintf("no pack is named %q", clip(name, 100)), Suggestion: Nearest(name, packNames())}}
 }
 
 func packNames() (names []string) {

@@ -15,6 +15,7 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -124,10 +125,11 @@ func Compile(src Source) (*Policy, error) {
 		problems = append(problems, checkRule(&rules[i], rules[:i])...)
 	}
 	for i, name := range src.Packs {
-		pack, ok := findPack(name)
+		pack, err := FindPack(name)
+		var missing Problems
 		switch {
-		case !ok:
-			problems = append(problems, Problem{Message: fmt.Sprintf("no pack is named %q", clip(name, 100)), Suggestion: nearest(name, packNames())})
+		case errors.As(err, &missing):
+			problems = append(problems, missing...)
 		case slices.Contains(src.Packs[:i], name):
 			problems = append(problems, Problem{Message: fmt.Sprintf("the pack %q is listed twice", name)})
 		default:

@@ -103,10 +103,10 @@ var (
 
 func reword(src string, f expr.Problem) (message, suggestion string) {
 	if m := undefined.FindStringSubmatch(f.Message); m != nil {
-		return fmt.Sprintf("no such field '%s'", m[1]), nearest(m[1], elementFields())
+		return fmt.Sprintf("no such field '%s'", m[1]), Nearest(m[1], elementFields())
 	}
 	if m := noEffect.FindStringSubmatch(f.Message); m != nil {
-		return f.Message, nearest(m[1], effectNames)
+		return f.Message, Nearest(m[1], effectNames)
 	}
 	if m := undeclared.FindStringSubmatch(f.Message); m != nil {
 		return rewordName(src, f, m[1])
@@ -120,7 +120,7 @@ func reword(src string, f expr.Problem) (message, suggestion string) {
 func rewordName(src string, f expr.Problem, name string) (message, suggestion string) {
 	fields, isGroup := groups()[name]
 	if !isGroup {
-		return fmt.Sprintf("no such variable or function '%s'", name), nearest(name, knownNames())
+		return fmt.Sprintf("no such variable or function '%s'", name), Nearest(name, knownNames())
 	}
 	m := path.FindStringSubmatch(rest(src, f, name))
 	switch {
@@ -129,7 +129,7 @@ func rewordName(src string, f expr.Problem, name string) (message, suggestion st
 	case slices.Contains(fields, m[2]):
 		return fmt.Sprintf("'%s.%s' is always there: it cannot be asked for with has() or '.?'", name, m[2]), ""
 	}
-	return fmt.Sprintf("no such field '%s' of '%s'", m[2], name), nearest(m[2], fields)
+	return fmt.Sprintf("no such field '%s' of '%s'", m[2], name), Nearest(m[2], fields)
 }
 
 // rest returns the source from the place of a problem on, or from the first
@@ -161,8 +161,8 @@ func clip(s string, n int) string {
 	return s[:n] + "…"
 }
 
-// nearest returns the word that is a few slips away from a mistyped one, "" if none is.
-func nearest(word string, words []string) string {
+// Nearest returns the word that is a few slips away from a mistyped one, "" if none is.
+func Nearest(word string, words []string) string {
 	best, least := "", 1+min(3, (len(word)+2)/3)
 	for _, w := range words {
 		if d := distance(strings.ToLower(word), w, least); d < least {

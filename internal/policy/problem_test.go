@@ -153,7 +153,7 @@ func TestNearest(t *testing.T) {
 	for word, want := range map[string]string{
 		"raed": "read", "READ": "read", "reads": "read", "shema": "schema", "transactoin": "transaction", "": "", "zzzz": "", "x": "", "größe": "", "wr\xff": "",
 	} {
-		if got := nearest(word, words); got != want {
+		if got := Nearest(word, words); got != want {
 			t.Errorf("%q: got %q, want %q", word, got, want)
 		}
 	}
