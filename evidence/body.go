@@ -70,9 +70,11 @@ type Heartbeat struct {
 // Config is the body of a config entry: the whole text in force, secrets being
 // references only.
 type Config struct {
-	SHA256 string            `json:"sha256"`
-	Files  map[string]string `json:"files"` // name to text
-	Cause  string            `json:"cause"` // "start" or "reload"
+	SHA256 string `json:"sha256"`
+	// Main is the name of the main file, which says what the others are included for. Empty in the first entries of version 1.
+	Main  string            `json:"main,omitempty"`
+	Files map[string]string `json:"files"` // name, relative to the main file's directory, to text
+	Cause string            `json:"cause"` // "start" or "reload"
 }
 
 // Key is the body of a key entry: the public keys in force.

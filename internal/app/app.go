@@ -213,7 +213,7 @@ func (a *App) listen(l *config.Listener) error {
 
 func (a *App) recordConfig(ctx context.Context, cause string) error {
 	r, err := a.book.Ledger.Control(audit.NewClosing(evidence.KindConfig, &evidence.Config{
-		SHA256: a.cfg.SHA256, Files: a.cfg.Files, Cause: cause,
+		SHA256: a.cfg.SHA256, Main: filepath.Base(a.cfg.Path), Files: a.cfg.Files, Cause: cause,
 	}))
 	if err != nil {
 		return err

@@ -98,7 +98,10 @@ func (f *file) line(path string) int {
 }
 
 type loader struct {
-	l        *Loaded
+	l *Loaded
+	// open returns the text of a file by its full path, glob the full paths that match a pattern.
+	open     func(path string) ([]byte, error)
+	glob     func(pattern string) ([]string, error)
 	problems Problems
 	main     *file
 	issuers  []source
@@ -122,7 +125,7 @@ func Load(path string) (*Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
-	ld := &loader{l: &Loaded{Path: abs, Dir: filepath.Dir(abs), Files: make(map[string]string)}}
+	ld := &loader{l: &Loaded{Path: abs, Dir: filepath.Dir(abs), Files: make(map[string]string)}, open: openFile, glob: filepath.Glob}
 	if ld.main, err = ld.read(abs); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("no configuration at %s (gatebook init makes one)", path)
@@ -134,14 +137,22 @@ func Load(path string) (*Loaded, error) {
 	if len(ld.problems) == 0 {
 		ld.validate()
 	}
-	if len(ld.problems) > 0 {
-		slices.SortStableFunc(ld.problems, func(a, b Problem) int {
-			return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Path, b.Path))
-		})
-		return nil, ld.problems
+	if err := ld.failed(); err != nil {
+		return nil, err
 	}
 	ld.l.SHA256 = digest(ld.l.Files)
 	return ld.l, nil
+}
+
+// failed returns the problems in order of their places, nil if there are none.
+func (ld *loader) failed() error {
+	if len(ld.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(ld.problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Path, b.Path))
+	})
+	return ld.problems
 }
 
 func digest(files map[string]string) string {
@@ -157,7 +168,7 @@ func digest(files map[string]string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func (ld *loader) read(path string) (*file, error) {
+func openFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -168,7 +179,11 @@ func (ld *loader) read(path string) (*file, error) {
 	if info.Size() > maxFile {
 		return nil, fmt.Errorf("%s: %d bytes, at most %d are read", path, info.Size(), maxFile)
 	}
-	text, err := os.ReadFile(path)
+	return os.ReadFile(path)
+}
+
+func (ld *loader) read(path string) (*file, error) {
+	text, err := ld.open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -219,16 +234,12 @@ func (ld *loader) include() {
 	ld.found(ld.main, &included{c.Issuers, c.Targets, c.Rules, c.Packs})
 	for i, pattern := range c.Include {
 		where := fmt.Sprintf("include[%d]", i)
-		full := pattern
-		if !filepath.IsAbs(full) {
-			full = filepath.Join(ld.l.Dir, full)
-		}
-		paths, err := filepath.Glob(full)
+		paths, err := ld.glob(fullPattern(ld.l.Dir, pattern))
 		if err != nil {
 			ld.problem(source{ld.main, where}, "", "malformed pattern %q", pattern)
 			continue
 		}
-		if len(paths) == 0 && !strings.ContainsAny(pattern, "*?[") {
+		if len(paths) == 0 && isLiteral(pattern) {
 			ld.problem(source{ld.main, where}, "", "no file %s", pattern)
 		}
 		slices.Sort(paths)
@@ -237,6 +248,17 @@ func (ld *loader) include() {
 		}
 	}
 }
+
+// fullPattern returns a pattern of a configuration in dir as an absolute one.
+func fullPattern(dir, pattern string) string {
+	if filepath.IsAbs(pattern) {
+		return pattern
+	}
+	return filepath.Join(dir, pattern)
+}
+
+// isLiteral reports whether a pattern names one file, which must exist then.
+func isLiteral(pattern string) bool { return !strings.ContainsAny(pattern, "*?[") }
 
 func (ld *loader) includeFile(path, where string) {
 	f, err := ld.read(path)

@@ -155,7 +155,8 @@ func (ld *loader) issuer(at source, is *Issuer, i int) {
 	ld.ref(at, "request_token", is.RequestToken)
 }
 
-func (ld *loader) target(at source, t *Target, i int) {
+// access checks what of a target decides who may use it.
+func (ld *loader) access(at source, t *Target, i int) {
 	if !targetName.MatchString(t.Name) {
 		ld.problem(at, "name", "%q is not a name of a-z, 0-9 and -", t.Name)
 	}
@@ -165,14 +166,6 @@ func (ld *loader) target(at source, t *Target, i int) {
 		}
 	}
 	ld.oneOf(at, "protocol", t.Protocol, "postgres")
-	ld.address(at, "address", t.Address)
-	ld.oneOf(at, "tls.mode", t.TLS.Mode, "", "verify-full", "require", "disable")
-	ld.file(at, "tls.ca", t.TLS.CA)
-	ld.file(at, "tls.cert", t.TLS.Cert)
-	ld.ref(at, "tls.key", t.TLS.Key)
-	for _, m := range t.InsecureAuth {
-		ld.oneOf(at, "insecure_auth", m, "cleartext", "md5")
-	}
 	if len(t.Roles) == 0 {
 		ld.problem(at, "roles", "there must be at least one, such as roles: {default: {user: …, password: file:…}}")
 	}
@@ -181,15 +174,29 @@ func (ld *loader) target(at source, t *Target, i int) {
 		if !roleName.MatchString(name) {
 			ld.problem(at, field, "%q is not a role name of letters, digits, _ . @ and -", name)
 		}
-		if r.User == "" {
-			ld.problem(at, field+".user", "must be the user name at the target")
-		}
-		ld.ref(at, field+".password", r.Password)
 		for _, g := range r.Allow {
 			if !slices.Contains(t.Allow, g) {
 				ld.problem(at, field+".allow", "group %q is not in the target's allow, so this would allow nobody", g)
 			}
 		}
+	}
+}
+
+func (ld *loader) target(at source, t *Target, i int) {
+	ld.access(at, t, i)
+	ld.address(at, "address", t.Address)
+	ld.oneOf(at, "tls.mode", t.TLS.Mode, "", "verify-full", "require", "disable")
+	ld.file(at, "tls.ca", t.TLS.CA)
+	ld.file(at, "tls.cert", t.TLS.Cert)
+	ld.ref(at, "tls.key", t.TLS.Key)
+	for _, m := range t.InsecureAuth {
+		ld.oneOf(at, "insecure_auth", m, "cleartext", "md5")
+	}
+	for name, r := range t.Roles {
+		if r.User == "" {
+			ld.problem(at, "roles."+name+".user", "must be the user name at the target")
+		}
+		ld.ref(at, "roles."+name+".password", r.Password)
 	}
 	if t.Limits.Sessions < 0 {
 		ld.problem(at, "limits.sessions", "must not be negative")
