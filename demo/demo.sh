@@ -193,6 +193,8 @@ say "Export the evidence package, and verify it offline with the trust file alon
 g evidence export -o "$work/package.zip"
 $verify "$work/package.zip" --trust "$work/trust.txt" | tee "$work/verify.out" || fail "the package does not verify"
 
+grep -q '^decisions: *[1-9][0-9]* decided again with the same result' "$work/verify.out" || [ -n "$broken" ] || fail "nothing was decided again"
+
 say "The same core with sha256sum, openssl and ssh-keygen"
 mkdir "$work/unpacked"
 unzip -q "$work/package.zip" -d "$work/unpacked"
@@ -205,6 +207,11 @@ if $verify "$work/flipped.zip" --trust "$work/trust.txt"; then fail "a flipped b
 say "Edit the claims and re-sign everything with the gateway's own keys: the issuer's signature does not hold"
 (cd "$root" && go run ./demo/tamper claims "$work/package.zip" "$work/forged.zip" "$gate/keys")
 if $verify "$work/forged.zip" --trust "$work/trust.txt"; then fail "forged claims were not noticed"; fi
+
+say "Say of the pipeline's changes that they had passed as reads, and re-sign everything: by the policy text in the log that cannot be"
+(cd "$root" && go run ./demo/tamper decision "$work/package.zip" "$work/forged2.zip" "$gate/keys")
+if $verify "$work/forged2.zip" --trust "$work/trust.txt" | tee "$work/forged2.out"; then fail "forged decisions were not noticed"; fi
+grep -q 'PROBLEM.*\[decisions\].*by the policy in force it is allow by rule pipeline-writes' "$work/forged2.out" || fail "the verifier did not decide again"
 
 if [ "$out" != "$work/package.zip" ]; then cp "$work/package.zip" "$out"; fi
 if [ -n "${KEEP:-}" ]; then

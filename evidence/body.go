@@ -75,6 +75,17 @@ type Config struct {
 	Main  string            `json:"main,omitempty"`
 	Files map[string]string `json:"files"` // name, relative to the main file's directory, to text
 	Cause string            `json:"cause"` // "start" or "reload"
+	// Packs are the rules of the packs that it names: those of this version of the program.
+	Packs []ConfigRule `json:"packs,omitempty"`
+}
+
+// ConfigRule is a rule of a pack, with the name "pack/rule".
+type ConfigRule struct {
+	Name   string `json:"name"`
+	When   string `json:"when"`
+	Then   string `json:"then"` // "allow", "deny" or "hold"
+	Reason string `json:"reason,omitempty"`
+	Hint   string `json:"hint,omitempty"`
 }
 
 // Key is the body of a key entry: the public keys in force.
@@ -138,23 +149,25 @@ type Refused struct {
 
 // Session is the body of a session entry.
 type Session struct {
-	BootID       string          `json:"boot_id"`
-	Principal    Principal       `json:"principal"`
-	TokenSHA256  string          `json:"token_sha256,omitempty"`
-	TokenID      string          `json:"token_id,omitempty"`
-	TokenExpiry  time.Time       `json:"token_expiry,omitzero"`
-	SessionEnd   time.Time       `json:"session_end,omitzero"`
-	LifetimeRule string          `json:"lifetime_rule,omitempty"`
-	Target       Target          `json:"target"`
-	Role         string          `json:"role"`
-	Database     string          `json:"database,omitempty"`
-	Rule         string          `json:"rule"` // what admitted the principal
-	ConfigSHA256 string          `json:"config_sha256"`
-	Listener     string          `json:"listener"`
-	Source       string          `json:"source"`
-	Origin       string          `json:"origin,omitempty"` // "gateway" for the gateway's own
-	Purpose      string          `json:"purpose,omitempty"`
-	Detail       json.RawMessage `json:"detail,omitempty"`
+	BootID       string    `json:"boot_id"`
+	Principal    Principal `json:"principal"`
+	TokenSHA256  string    `json:"token_sha256,omitempty"`
+	TokenID      string    `json:"token_id,omitempty"`
+	TokenExpiry  time.Time `json:"token_expiry,omitzero"`
+	SessionEnd   time.Time `json:"session_end,omitzero"`
+	LifetimeRule string    `json:"lifetime_rule,omitempty"`
+	Target       Target    `json:"target"`
+	Role         string    `json:"role"`
+	Database     string    `json:"database,omitempty"`
+	Rule         string    `json:"rule"` // what admitted the principal
+	ConfigSHA256 string    `json:"config_sha256"`
+	Listener     string    `json:"listener"`
+	Source       string    `json:"source"`
+	// Began is when the session began, for the age that a policy saw.
+	Began   time.Time       `json:"began,omitzero"`
+	Origin  string          `json:"origin,omitempty"` // "gateway" for the gateway's own
+	Purpose string          `json:"purpose,omitempty"`
+	Detail  json.RawMessage `json:"detail,omitempty"`
 }
 
 // Identity is the body of an identity entry: what lets somebody else check the
@@ -183,16 +196,18 @@ type Upstream struct {
 
 // Intent is the body of an intent entry.
 type Intent struct {
-	Op     string          `json:"op"`
-	Origin string          `json:"origin,omitempty"`
-	Rule   string          `json:"rule"`
-	Reason string          `json:"reason,omitempty"` // of a denial
-	Code   string          `json:"code,omitempty"`
-	Config string          `json:"config,omitempty"` // first 16 hex digits of the digest in force
-	Opaque bool            `json:"opaque"`           // what it does is not understood
-	Text   string          `json:"text"`
-	Detail json.RawMessage `json:"detail,omitempty"`
-	Action json.RawMessage `json:"action,omitempty"` // an Action
+	Op     string `json:"op"`
+	Origin string `json:"origin,omitempty"`
+	Rule   string `json:"rule"`
+	Reason string `json:"reason,omitempty"` // of a denial
+	Code   string `json:"code,omitempty"`
+	Config string `json:"config,omitempty"` // first 16 hex digits of the digest in force
+	// Decided is the moment that the decision is about, in microseconds.
+	Decided time.Time       `json:"decided,omitzero"`
+	Opaque  bool            `json:"opaque"` // what it does is not understood
+	Text    string          `json:"text"`
+	Detail  json.RawMessage `json:"detail,omitempty"`
+	Action  json.RawMessage `json:"action,omitempty"` // an Action
 }
 
 // Action is what a request does, as it was decided on.

@@ -96,6 +96,8 @@ const (
 	Completeness Aspect = "completeness"
 	// IdentityProof: do the recorded identities follow from their issuers' signatures?
 	IdentityProof Aspect = "identity"
+	// Decisions: does the policy text in force give the recorded decisions?
+	Decisions Aspect = "decisions"
 	// Anchoring: does the log agree with what was seen of it outside?
 	Anchoring Aspect = "anchoring"
 )
@@ -361,7 +363,7 @@ func (b *Builder) eventLine(h *Header, body []byte) error {
 	out := append(b.line[:0], `{"index":`...)
 	out = strconv.AppendUint(out, h.Index, 10)
 	out = append(out, `,"time":"`...)
-	out = appendTime(out, h.Time)
+	out = AppendTime(out, h.Time)
 	out = append(out, `","kind":"`...)
 	out = append(out, h.Kind...)
 	out = append(out, '"')

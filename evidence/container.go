@@ -360,6 +360,9 @@ func (c *container) open(name string) (io.ReadCloser, error) {
 // maxSmall bounds the files that are read whole, but for the manifests.
 const maxSmall = 1 << 20
 
+// maxProofs bounds the file of proofs, which may carry a configuration.
+const maxProofs = 64 << 20
+
 // small reads a file that is never large.
 func (c *container) small(name string) ([]byte, error) { return c.whole(name, maxSmall) }
 

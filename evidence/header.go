@@ -96,7 +96,7 @@ func AppendHeader(dst []byte, h *Header) []byte {
 	dst = append(dst, `{"v":1,"i":`...)
 	dst = strconv.AppendUint(dst, h.Index, 10)
 	dst = append(dst, `,"t":"`...)
-	dst = appendTime(dst, h.Time)
+	dst = AppendTime(dst, h.Time)
 	dst = append(dst, `","k":"`...)
 	dst = append(dst, h.Kind...)
 	if !h.Session.IsZero() {
@@ -309,9 +309,9 @@ func (c *headerCursor) time() time.Time {
 	return time.Date(n(0, 4), time.Month(n(5, 7)), n(8, 10), n(11, 13), n(14, 16), n(17, 19), n(20, 26)*1000, time.UTC)
 }
 
-// appendTime appends t in UTC in the form headerTime, which package time
-// formats at several times the cost.
-func appendTime(dst []byte, t time.Time) []byte {
+// AppendTime appends t in UTC in the form that headers have, which cuts it to microseconds. Package time would
+// format it at several times the cost.
+func AppendTime(dst []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
 	if year < 0 || year > 9999 {

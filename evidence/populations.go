@@ -50,7 +50,7 @@ func (b *Builder) row(p *population, first, last uint64, leaf string, t time.Tim
 	out := b.line[:0]
 	out = appendCSV(out, b.scope.Origin)
 	for _, f := range []string{
-		strconv.FormatUint(first, 10), strconv.FormatUint(last, 10), leaf, string(appendTime(nil, t)),
+		strconv.FormatUint(first, 10), strconv.FormatUint(last, 10), leaf, string(AppendTime(nil, t)),
 	} {
 		out = appendCSV(append(out, ','), f)
 	}
@@ -178,7 +178,7 @@ func (b *Builder) sessionRow(s *openSession, h *Header, end *SessionEnd) error {
 	v := s.body
 	last, ended, cause := s.first, "", "still open when the range was closed"
 	if h != nil {
-		last, ended = h.Index, string(appendTime(nil, h.Time))
+		last, ended = h.Index, string(AppendTime(nil, h.Time))
 	}
 	if end != nil {
 		cause = end.Cause

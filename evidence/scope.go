@@ -155,4 +155,14 @@ type Proofs struct {
 	// Previous is the checkpoint that somebody brought to the export, with its proof.
 	Previous            string   `json:"previous_checkpoint,omitempty"`
 	PreviousConsistency []string `json:"previous_consistency,omitempty"`
+	// Configuration is the configuration entry in force when the range begins, nil where the range has it itself or nothing is known.
+	Configuration *Carried `json:"configuration,omitempty"`
+}
+
+// Carried is an entry of before the range.
+type Carried struct {
+	Header string   `json:"header"` // its line
+	Salt   []byte   `json:"salt"`
+	Body   []byte   `json:"body"`
+	Proof  []string `json:"inclusion"` // in the closing checkpoint's tree (RFC 6962 section 2.1.1), in base64
 }

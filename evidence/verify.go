@@ -28,7 +28,9 @@ type Options struct {
 	// Previous is a checkpoint that the caller kept from earlier, as signed;
 	// nil if there is none.
 	Previous []byte
-	Limits   Limits
+	// Judge decides every request again; nil leaves that out, and the report says so.
+	Judge  Judge
+	Limits Limits
 }
 
 // Report is what verification found. Each aspect is "ok", "failed", or a
@@ -39,6 +41,7 @@ type Report struct {
 	Integrity    string `json:"integrity"`
 	Completeness string `json:"completeness"`
 	Identity     string `json:"identity"`
+	Decisions    string `json:"decisions"`
 	Anchoring    string `json:"anchoring"`
 
 	Problems   []Problem   `json:"problems"`
@@ -70,6 +73,9 @@ func Verify(r io.ReaderAt, size int64, o Options) (*Report, error) {
 		return nil, errors.New("verify: no trust given")
 	}
 	v := &verifier{o: o, report: &Report{Problems: []Problem{}, Exceptions: []Exception{}}}
+	if o.Judge != nil {
+		v.decisions = &decisions{judge: o.Judge}
+	}
 	c, err := openContainer(r, size, o.Limits.withDefaults())
 	if err != nil {
 		v.problem(Container, "package", "%v", err)
@@ -98,6 +104,7 @@ type verifier struct {
 	// the range; previousDone says how the comparison ended.
 	previousAt   *Checkpoint
 	previousDone string
+	decisions    *decisions // nil: not asked for
 	signer       string
 	unpinned     int // issuers' keys that signed tokens and that the trust file does not name
 }
@@ -136,6 +143,9 @@ func (v *verifier) run() error {
 	}
 	if len(v.log) == 0 {
 		return nil // nothing of the log can be believed
+	}
+	if err := v.carried(); err != nil {
+		v.problem(Integrity, fileProofs, "configuration: %v", err)
 	}
 	start, err := v.frontier()
 	if err != nil {
@@ -223,7 +233,7 @@ func (v *verifier) facts() error {
 	if v.closing.Size != v.scope.Size {
 		v.problem(Integrity, fileCheckpoint, "it is of %d entries, the range ends at %d", v.closing.Size, v.scope.Size)
 	}
-	if text, err = v.c.small(fileProofs); err != nil {
+	if text, err = v.c.whole(fileProofs, maxProofs); err != nil {
 		return err
 	}
 	if err := strict(text, &v.proofs); err != nil {
@@ -304,6 +314,36 @@ func (v *verifier) frontier() (*Range, error) {
 		v.problem(Integrity, fileProofs, "opening checkpoint: %v", err)
 	}
 	return start, nil
+}
+
+// carried checks the configuration entry of before the range.
+func (v *verifier) carried() error {
+	c := v.proofs.Configuration
+	if c == nil {
+		return nil
+	}
+	h, err := ParseHeader([]byte(c.Header))
+	if err != nil {
+		return err
+	}
+	if h.Kind != KindConfig || h.Index >= v.scope.First || len(c.Salt) != SaltSize {
+		return fmt.Errorf("entry %d is no configuration entry of before the range", h.Index)
+	}
+	hashes, err := decodeHashes(c.Proof)
+	if err != nil {
+		return err
+	}
+	if err := tlog.CheckRecord(hashes, int64(v.closing.Size), v.closing.Root, int64(h.Index), LeafHash([]byte(c.Header))); err != nil {
+		return fmt.Errorf("entry %d is not in the log: %w", h.Index, err)
+	}
+	d := Disclosed{Salt: [SaltSize]byte(c.Salt), Body: c.Body}
+	if Commitment(&d.Salt, d.Body) != h.Commit || uint64(len(d.Body)) != h.BodyLen {
+		return fmt.Errorf("the body of entry %d is not the one that its header commits to", h.Index)
+	}
+	if v.decisions != nil {
+		v.decide(&h, &d)
+	}
+	return nil
 }
 
 // continues checks a consistency proof from an earlier checkpoint to the
@@ -568,7 +608,55 @@ func (v *verifier) entry(line []byte, h *Header, bodies *bodyReader, withheld *w
 	case reason == WithheldToken && h.Kind != KindIdentity:
 		v.problem(Completeness, at(h.Index), "a %s entry cannot be withheld for its token", h.Kind)
 	}
+	if v.decisions != nil {
+		v.decide(h, d)
+	}
 	return b.Entry(line, h, d, reason)
+}
+
+// decide decides again on the request of an entry, if it is one.
+func (v *verifier) decide(h *Header, body *Disclosed) {
+	var text []byte
+	if body != nil {
+		text = body.Body
+	}
+	var wrong, odd string
+	var err error
+	switch {
+	case !h.Session.IsZero():
+		wrong, odd, err = v.decisions.session(h, text)
+	case h.Kind == KindConfig && text != nil:
+		err = v.decisions.config(h, text)
+	}
+	switch {
+	case err != nil:
+		v.problem(Decisions, at(h.Index), "%v", err)
+	case wrong != "":
+		v.problem(Decisions, at(h.Index), "%s", wrong)
+	case odd != "":
+		if len(v.report.Exceptions) < maxListed {
+			v.report.Exceptions = append(v.report.Exceptions, Exception{Index: h.Index, Code: "decision", What: odd})
+		}
+	}
+}
+
+// decided says what became of deciding again.
+func (v *verifier) decided() string {
+	d := v.decisions
+	if d == nil {
+		return "not decided again: no judge was given"
+	}
+	s := fmt.Sprintf("%d decided again with the same result", d.again)
+	if d.own > 0 {
+		s += fmt.Sprintf(", %d by the gateway's own limits and checks", d.own)
+	}
+	for _, why := range slices.Sorted(maps.Keys(d.left)) {
+		if why == missingPolicy || why == unreadablePolicy {
+			v.exception("not-decided-again", "%d requests were not decided again: %s", d.left[why], why)
+		}
+		s += fmt.Sprintf("; %d not: %s", d.left[why], why)
+	}
+	return s
 }
 
 // conclude turns problems into a statement for each aspect.
@@ -605,6 +693,7 @@ func (v *verifier) conclude() {
 		}
 	}
 	r.Identity = say(IdentityProof, identity)
+	r.Decisions = say(Decisions, v.decided())
 	anchoring := "L0: local only, no outside copy of a checkpoint was given"
 	switch {
 	case v.previousDone != "":

@@ -1,6 +1,11 @@
 package access
 
-import "time"
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"time"
+)
 
 // Protocol names a wire protocol, as in the configuration.
 type Protocol string
@@ -26,7 +31,8 @@ type Action struct {
 	// Text is the exact text of the request, valid UTF-8.
 	Text string
 	// Detail is a JSON object with the protocol's own particulars
-	// (parameters, formats, names), or nil. The door stores it as it is.
+	// (parameters, formats, names), or nil. The door stores it as it is. Values bound to the request are the list
+	// "params" or "args": a string, null, or {"b64": …} for bytes that are no text.
 	Detail []byte
 	// Origin is "" for the agent's requests and "gateway" for the gateway's own.
 	Origin string
@@ -43,7 +49,7 @@ type Action struct {
 	HasFilter bool
 	// Fingerprint names requests that differ in their constants alone, with the version of the grammar before it; "" if there is none.
 	Fingerprint string
-	// Parameters are the values bound to the request: string, []byte or nil.
+	// Parameters are the values bound to the request: string, []byte or nil. Where it is nil they are those of Detail (Bound).
 	Parameters []any
 	// Account is the JSON of an evidence.Action that says all this, made once for each text; nil lets the door make it.
 	Account []byte
@@ -52,6 +58,50 @@ type Action struct {
 	// Refuse is set by an engine that must refuse the request by name
 	// (a protocol feature, a pinned setting, a limit). The door records it as a denial.
 	Refuse *DenyError
+}
+
+// Bound returns the values bound to the request: Parameters, or what Detail has. The error says that they are not known.
+func (a *Action) Bound() ([]any, error) {
+	if a.Parameters != nil || len(a.Detail) == 0 {
+		return a.Parameters, nil
+	}
+	var detail struct {
+		Params  json.RawMessage `json:"params"`
+		Args    json.RawMessage `json:"args"`
+		BoundIn uint64          `json:"bound_in"`
+	}
+	if err := json.Unmarshal(a.Detail, &detail); err != nil {
+		return nil, errors.New("the parameters are not recorded as JSON")
+	}
+	list := detail.Params
+	switch {
+	case list == nil && detail.BoundIn != 0:
+		return nil, errors.New("the parameters were bound in an earlier request")
+	case list == nil:
+		list = detail.Args
+	}
+	if list == nil {
+		return nil, nil
+	}
+	var values []any
+	if err := json.Unmarshal(list, &values); err != nil {
+		return nil, errors.New("the parameters are withheld")
+	}
+	for i, v := range values {
+		switch v := v.(type) {
+		case nil, string:
+		case map[string]any:
+			text, ok := v["b64"].(string)
+			raw, err := base64.StdEncoding.DecodeString(text)
+			if !ok || err != nil || len(v) != 1 {
+				return nil, errors.New("a parameter is not recorded as a value")
+			}
+			values[i] = raw
+		default:
+			return nil, errors.New("a parameter is not recorded as a value")
+		}
+	}
+	return values, nil
 }
 
 // Statement is one part of a request.
@@ -97,6 +147,16 @@ func (v Verdict) String() string {
 		return "hold"
 	}
 	return "deny"
+}
+
+// ParseVerdict returns the verdict of a name.
+func ParseVerdict(name string) (Verdict, bool) {
+	for _, v := range []Verdict{Denied, Hold, Allow} {
+		if v.String() == name {
+			return v, true
+		}
+	}
+	return Denied, false
 }
 
 // SessionInfo is what policy sees of a session.

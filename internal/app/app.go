@@ -212,8 +212,12 @@ func (a *App) listen(l *config.Listener) error {
 }
 
 func (a *App) recordConfig(ctx context.Context, cause string) error {
+	var packs []evidence.ConfigRule
+	for _, r := range config.PackRules(a.cfg.Packs) {
+		packs = append(packs, evidence.ConfigRule{Name: r.Name, When: r.When, Then: r.Then.String(), Reason: r.Reason, Hint: r.Hint})
+	}
 	r, err := a.book.Ledger.Control(audit.NewClosing(evidence.KindConfig, &evidence.Config{
-		SHA256: a.cfg.SHA256, Main: filepath.Base(a.cfg.Path), Files: a.cfg.Files, Cause: cause,
+		SHA256: a.cfg.SHA256, Main: filepath.Base(a.cfg.Path), Files: a.cfg.Files, Cause: cause, Packs: packs,
 	}))
 	if err != nil {
 		return err

@@ -42,6 +42,7 @@ var may = map[string][]string{
 	"internal/server":          {"internal/access", "internal/engine"},
 	"internal/config":          {"internal/access", "internal/policy", "internal/secret"},
 	"internal/config/gen":      {},
+	"internal/judge":           {"evidence", "internal/access", "internal/config", "internal/policy"},
 	"internal/admin":           {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/index", "internal/ledger", "internal/secret"},
 	"internal/app": {
 		"evidence", "internal/access", "internal/admin", "internal/audit", "internal/config", "internal/enforce", "internal/engine",
@@ -49,16 +50,18 @@ var may = map[string][]string{
 		"internal/secret", "internal/server", "internal/vfs",
 	},
 	"internal/cli": {
-		"evidence", "internal/access", "internal/admin", "internal/app", "internal/config", "internal/devissuer", "internal/engine/postgres", "internal/policy",
+		"evidence", "internal/access", "internal/admin", "internal/app", "internal/config", "internal/devissuer", "internal/engine/postgres",
+		"internal/judge", "internal/policy",
 		"internal/secret", "internal/vfs",
 	},
 	"internal/archtest":          {},
 	"internal/testkit/pgserver":  {},
 	"internal/testkit/bookcheck": {"internal/vfs"},
 	"internal/testkit/memrec":    {"evidence", "internal/access", "internal/audit", "internal/enforce"},
+	"internal/testkit/forge":     {"evidence"},
 	"internal/testkit/idp":       {"internal/devissuer", "internal/secret"},
 	"cmd/gatebook":               {"internal/cli"},
-	"demo/tamper":                {"evidence"},
+	"demo/tamper":                {"evidence", "internal/testkit/forge"},
 	"scripts/mutants":            {},
 	"bench":                      {"internal/testkit/pgserver"},
 }

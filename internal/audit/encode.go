@@ -80,6 +80,11 @@ func AppendIntent(dst []byte, in *evidence.Intent) []byte {
 	dst = appendField(dst, "reason", in.Reason)
 	dst = appendField(dst, "code", in.Code)
 	dst = appendField(dst, "config", in.Config)
+	if !in.Decided.IsZero() {
+		dst = append(dst, `,"decided":"`...)
+		dst = evidence.AppendTime(dst, in.Decided)
+		dst = append(dst, '"')
+	}
 	dst = append(dst, `,"opaque":`...)
 	dst = strconv.AppendBool(dst, in.Opaque)
 	dst = append(dst, `,"text":`...)

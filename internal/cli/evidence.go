@@ -15,6 +15,7 @@ import (
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/admin"
+	"github.com/gatebook/gatebook/internal/judge"
 )
 
 func (e *env) evidenceCmd() *cobra.Command {
@@ -126,6 +127,8 @@ func (e *env) verifyCmd() *cobra.Command {
 		Long: `Checks a package from its bytes and the trust file alone: no network, no configuration, no book. The trust file must have come
 to you apart from the package; "gatebook keys" prints it at the gateway.
 
+Every request is decided again by the policy text that the log says was in force, and must get the recorded decision.
+
 --previous takes a checkpoint that you kept from earlier (gatebook evidence checkpoint): the one check that even somebody
 with root and all keys on the gateway cannot get around.
 
@@ -164,7 +167,7 @@ func verify(ctx context.Context, path, trustFile, previous string) (*evidence.Re
 	if err != nil {
 		return nil, err
 	}
-	o := evidence.Options{}
+	o := evidence.Options{Judge: judge.Judge{}}
 	if o.Trust, err = evidence.ParseTrust(text); err != nil {
 		return nil, err
 	}
@@ -210,6 +213,7 @@ func (e *env) printReport(name string, r *evidence.Report) {
 	p("integrity:     %s", r.Integrity)
 	p("completeness:  %s", r.Completeness)
 	p("identity:      %s", r.Identity)
+	p("decisions:     %s", r.Decisions)
 	p("anchoring:     %s", r.Anchoring)
 	if s := r.Summary; s != nil {
 		p("entries:       %d (from %d, up to and without %d) of %s, %d bodies disclosed",

@@ -103,11 +103,13 @@ type loader struct {
 	open     func(path string) ([]byte, error)
 	glob     func(pattern string) ([]string, error)
 	problems Problems
-	main     *file
-	issuers  []source
-	targets  []source
-	rules    []source
-	packs    []source
+	// ready are the recorded rules of packs, nil for those of this version.
+	ready   []policy.Rule
+	main    *file
+	issuers []source
+	targets []source
+	rules   []source
+	packs   []source
 }
 
 // included is what an included file may hold.
@@ -140,7 +142,7 @@ func Load(path string) (*Loaded, error) {
 	if err := ld.failed(); err != nil {
 		return nil, err
 	}
-	ld.l.SHA256 = digest(ld.l.Files)
+	ld.l.SHA256 = Digest(ld.l.Files)
 	return ld.l, nil
 }
 
@@ -155,7 +157,8 @@ func (ld *loader) failed() error {
 	return ld.problems
 }
 
-func digest(files map[string]string) string {
+// Digest returns the digest over the texts of a configuration, as Loaded.SHA256 has it.
+func Digest(files map[string]string) string {
 	names := make([]string, 0, len(files))
 	for n := range files {
 		names = append(names, n)

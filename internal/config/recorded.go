@@ -29,10 +29,12 @@ const unknownDir = "\x00"
 // them. main names the main file; where it is empty, it is the one file with
 // "version" at its top level, since included files have none.
 //
+// packs are the rules that its packs stood for then, named "pack/rule"; where there are none, packs are those of this version.
+//
 // The disk is not touched and secrets are not looked at. Texts of a version with other keys are an error: to
 // leave out what is not understood could say too much or too little. Its error is a Problems, or says what of the
 // record is missing.
-func LoadRecorded(files map[string]string, main string) (*Recorded, error) {
+func LoadRecorded(files map[string]string, main string, packs []policy.Rule) (*Recorded, error) {
 	if main == "" {
 		var err error
 		if main, err = findMain(files); err != nil {
@@ -42,7 +44,7 @@ func LoadRecorded(files map[string]string, main string) (*Recorded, error) {
 	if _, ok := files[main]; !ok {
 		return nil, fmt.Errorf("the recorded configuration lacks its main file %s", main)
 	}
-	ld := &loader{l: &Loaded{Dir: "/", Files: make(map[string]string)}}
+	ld := &loader{l: &Loaded{Dir: "/", Files: make(map[string]string)}, ready: packs}
 	ld.main = &file{name: main, text: []byte(files[main])}
 	ld.decode(ld.main, &ld.l.Config)
 	if err := ld.failed(); err != nil {

@@ -76,7 +76,7 @@ func TestRecordedIsWhatWasLoaded(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, name := range []string{filepath.Base(main), ""} {
-				got, err := LoadRecorded(kept, name)
+				got, err := LoadRecorded(kept, name, nil)
 				if err != nil {
 					t.Fatalf("main file %q: %v", name, err)
 				}
@@ -117,7 +117,7 @@ func TestRecordedRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got, err := LoadRecorded(tt.files, tt.main); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if got, err := LoadRecorded(tt.files, tt.main, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%+v, %v: want an error that says %q", got, err, tt.want)
 			}
 		})

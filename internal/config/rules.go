@@ -3,15 +3,16 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/policy"
 )
 
 var ruleName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
-
-var verdicts = map[string]access.Verdict{"allow": access.Allow, "deny": access.Denied, "hold": access.Hold}
 
 // policy compiles the rules and packs.
 func (ld *loader) policy() {
@@ -24,7 +25,7 @@ func (ld *loader) policy() {
 			ld.problem(at, "name", "%q must be made of a-z, 0-9 and -, and not be empty", r.Name)
 			good = false
 		}
-		then, ok := verdicts[r.Then]
+		then, ok := access.ParseVerdict(r.Then)
 		if !ok {
 			ld.oneOf(at, "then", r.Then, "allow", "deny", "hold")
 			good = false
@@ -32,6 +33,10 @@ func (ld *loader) policy() {
 		src.Rules = append(src.Rules, policy.Rule{
 			Name: r.Name, When: r.When, Then: then, Reason: r.Reason, Hint: r.Hint, File: at.file.name, Line: at.file.line(at.path + ".when"),
 		})
+	}
+	if ld.ready != nil {
+		src.Packs, src.Ready = nil, ld.ready
+		good = ld.recordedPacks() && good
 	}
 	p, err := policy.Compile(src)
 	var problems policy.Problems
@@ -52,4 +57,37 @@ func (ld *loader) policy() {
 	case err != nil:
 		ld.problem(source{ld.main, ""}, "rules", "%v", err)
 	}
+}
+
+// recordedPacks checks that the recorded rules of packs are those of the packs that the configuration names.
+func (ld *loader) recordedPacks() bool {
+	have := make(map[string]bool)
+	for i := range ld.ready {
+		name, _, _ := strings.Cut(ld.ready[i].Name, "/")
+		have[name] = true
+	}
+	good := true
+	for i, name := range ld.l.Packs {
+		if !have[name] {
+			ld.problem(ld.packs[i], "", "the record has no rules of the pack %q", name)
+			good = false
+		}
+		delete(have, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(have)) {
+		ld.problem(source{ld.main, "packs"}, "", "the record has rules of the pack %q, which the configuration does not name", name)
+		good = false
+	}
+	return good
+}
+
+// PackRules returns the rules that the packs of a configuration stand for, as LoadRecorded takes them.
+func PackRules(names []string) []policy.Rule {
+	var rules []policy.Rule
+	for _, name := range names {
+		if p, err := policy.FindPack(name); err == nil {
+			rules = append(rules, p.Rules...)
+		}
+	}
+	return rules
 }

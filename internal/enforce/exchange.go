@@ -92,15 +92,23 @@ func (st *stream) release() {
 func (s *Session) Begin(a *access.Action) *Exchange {
 	x := &Exchange{s: s, began: time.Now()}
 	s.active.Store(x.began.UnixNano())
-	var rule string
-	snap := s.gate.snap.Load() // of now: a new policy counts for running sessions, from their next request on
-	rule, x.deny = s.decide(a, snap.Policy, x.began)
 	in := evidence.Intent{
-		Op: a.Op, Origin: a.Origin, Rule: rule, Opaque: !a.Understood, Text: a.Text, Detail: a.Detail, Action: a.Account,
+		Op: a.Op, Origin: a.Origin, Opaque: !a.Understood, Text: a.Text, Detail: a.Detail, Action: a.Account, Decided: moment(x.began),
 	}
+	snap := s.gate.snap.Load() // of now: a new policy counts for running sessions, from their next request on
 	if len(snap.SHA256) >= 16 {
 		in.Config = snap.SHA256[:16]
 	}
+	for {
+		p := s.Principal()
+		in.Rule, x.deny = s.decide(a, p, snap.Policy, x.began, in.Decided)
+		s.mu.Lock()
+		if s.principal == p {
+			break
+		}
+		s.mu.Unlock() // renewed meanwhile: the record must say of whom the decision was
+	}
+	defer s.mu.Unlock()
 	decision := access.Allow
 	switch {
 	case x.deny != nil:
@@ -113,8 +121,6 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 		in.Action = audit.Account(a)
 	}
 
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
 		x.unrecorded = true
 		x.deny = s.over()
@@ -141,8 +147,11 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 	return x
 }
 
+// moment is a time as entries can say it, so that whoever decides again does so by the same.
+func moment(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
+
 // decide returns the refusal, or the rule by which the request passes. Whatever prevents a decision refuses.
-func (s *Session) decide(a *access.Action, policy Policy, now time.Time) (rule string, deny *access.DenyError) {
+func (s *Session) decide(a *access.Action, p *access.Principal, policy Policy, now, at time.Time) (rule string, deny *access.DenyError) {
 	if deny := s.check(a, now); deny != nil {
 		return "", deny
 	}
@@ -155,8 +164,8 @@ func (s *Session) decide(a *access.Action, policy Policy, now time.Time) (rule s
 		return "", &access.DenyError{Code: access.CodePolicy, Rule: "default", Reason: "there is no policy, so that nothing is allowed"}
 	}
 	d := policy.Decide(&access.Request{
-		Principal: s.Principal(), Target: &s.target.Target, Action: a, Time: now,
-		Session: access.SessionInfo{Role: s.roleKey, Database: s.database, Address: s.source, Began: s.began},
+		Principal: p, Target: &s.target.Target, Action: a, Time: at,
+		Session: access.SessionInfo{Role: s.roleKey, Database: s.database, Address: s.source, Began: moment(s.began)},
 	})
 	switch d.Verdict {
 	case access.Allow:

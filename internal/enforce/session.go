@@ -221,8 +221,8 @@ func (s *Session) record(ctx context.Context, v *Verified, o *Opening) error {
 			TargetID: rec.TargetID().String(), Name: s.target.Name, Protocol: string(s.target.Protocol),
 			Address: s.target.Address, Labels: s.target.Labels,
 		},
-		Role: s.roleKey, Database: o.Database, Rule: "target.allow", ConfigSHA256: s.snap.SHA256,
-		Listener: o.Listener, Source: o.Source, Origin: s.origin, Detail: o.Detail,
+		Role: s.roleKey, Database: s.database, Rule: "target.allow", ConfigSHA256: s.snap.SHA256,
+		Listener: o.Listener, Source: o.Source, Began: moment(s.began), Origin: s.origin, Detail: o.Detail,
 	}
 	if s.origin != "" {
 		body.Rule, body.Purpose = "gateway", s.purpose
@@ -414,19 +414,22 @@ func (s *Session) Renew(ctx context.Context, token secret.String) error {
 	if _, _, err := admit(s.gate.snap.Load(), &v.Principal, s.target.Name, s.roleKey); err != nil {
 		return err
 	}
+	// Its place in the book is where it begins to count. What is recorded behind it becomes durable after it.
+	s.mu.Lock()
 	receipt, err := s.rec.Append(audit.New(evidence.KindIdentity, s.identityBody(v, true)))
+	if err == nil {
+		s.principal = &v.Principal
+		s.keepToken(token)
+		if !s.closed {
+			s.armExpiry()
+		}
+	}
+	s.mu.Unlock()
 	if err == nil {
 		err = receipt.Wait(ctx)
 	}
 	if err != nil {
 		return errClosed(err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.principal = &v.Principal
-	s.keepToken(token)
-	if !s.closed {
-		s.armExpiry()
 	}
 	return nil
 }

@@ -24,7 +24,9 @@ type Stored struct {
 	// OpenFrom is the index from which a start must look for sessions that
 	// had no end when the checkpoint was made.
 	OpenFrom uint64 `json:"open_from"`
-	Note     string `json:"note"` // the signed note
+	// Config is the index of the last configuration entry before Size, plus one; 0 if it is not known.
+	Config uint64 `json:"config,omitempty"`
+	Note   string `json:"note"` // the signed note
 }
 
 // checkpoints is the append-only file of signed checkpoints.
@@ -142,6 +144,10 @@ func (l *Ledger) Checkpoint(ctx context.Context) (Stored, error) {
 		}
 		from = min(from, s.first)
 	}
+	config := last.Config
+	for len(l.configs) > 0 && l.configs[0] < n {
+		config, l.configs = l.configs[0]+1, l.configs[1:]
+	}
 	l.mu.Unlock()
 	if err := l.tree.add(leaves); err != nil {
 		return Stored{}, fmt.Errorf("tree: %w", err)
@@ -154,7 +160,7 @@ func (l *Ledger) Checkpoint(ctx context.Context) (Stored, error) {
 	if err != nil {
 		return Stored{}, err
 	}
-	s := Stored{Size: n, Time: time.Now().UTC().Truncate(time.Millisecond), OpenFrom: from, Note: string(signed)}
+	s := Stored{Size: n, Time: time.Now().UTC().Truncate(time.Millisecond), OpenFrom: from, Config: config, Note: string(signed)}
 	if s.Time.Before(last.Time) {
 		s.Time = last.Time // exports search by time
 	}
@@ -190,6 +196,16 @@ func (l *Ledger) ConsistencyProof(m, n uint64) ([]tlog.Hash, error) {
 		return nil, nil
 	}
 	return tlog.ProveTree(int64(n), int64(m), l.tree)
+}
+
+// inclusionProof proves that entry i stands in the tree of the first n (RFC 6962 section 2.1.1).
+func (l *Ledger) inclusionProof(i, n uint64) ([]tlog.Hash, error) {
+	l.cpMu.Lock()
+	defer l.cpMu.Unlock()
+	if i >= n || int64(n) > l.tree.n {
+		return nil, fmt.Errorf("entry %d is not in the tree of %d entries", i, n)
+	}
+	return tlog.ProveRecord(int64(n), int64(i), l.tree)
 }
 
 // Root returns the root of the tree of the first n entries.

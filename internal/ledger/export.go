@@ -135,6 +135,9 @@ func (l *Ledger) proofs(s *evidence.Scope, q Query) (*evidence.Proofs, [][]byte,
 		}
 		p.Opening, p.Consistency = opening.Note, encodeHashes(proof)
 	}
+	if p.Configuration, err = l.configBefore(opening, s); err != nil {
+		return nil, nil, err
+	}
 	if q.Previous == nil {
 		return p, between, nil
 	}
@@ -155,6 +158,48 @@ func (l *Ledger) proofs(s *evidence.Scope, q Query) (*evidence.Proofs, [][]byte,
 	}
 	p.Previous, p.PreviousConsistency = string(q.Previous), encodeHashes(proof)
 	return p, between, nil
+}
+
+// configBefore returns the last configuration entry before the range, nil if none is known.
+func (l *Ledger) configBefore(opening Stored, s *evidence.Scope) (*evidence.Carried, error) {
+	at := opening.Config
+	sc := l.Scan(opening.Size)
+	defer func() { _ = sc.Close() }()
+	for index := opening.Size; index < s.First; index++ {
+		e, err := sc.Next()
+		if err != nil {
+			return nil, fmt.Errorf("entry %d: %w", index, err)
+		}
+		if e.Header.Kind == evidence.KindConfig {
+			at = index + 1
+		}
+	}
+	if at == 0 {
+		return nil, nil
+	}
+	return l.carry(at-1, s.Size)
+}
+
+// carry returns an entry of before the range with its proof.
+func (l *Ledger) carry(index, size uint64) (*evidence.Carried, error) {
+	sc := l.Scan(index)
+	defer func() { _ = sc.Close() }()
+	e, err := sc.Next()
+	if err != nil {
+		return nil, fmt.Errorf("entry %d: %w", index, err)
+	}
+	salt, body, err := sc.Body(&e)
+	if errors.Is(err, seal.ErrNoKey) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	proof, err := l.inclusionProof(index, size)
+	if err != nil {
+		return nil, err
+	}
+	return &evidence.Carried{Header: string(e.Line), Salt: salt[:], Body: body, Proof: encodeHashes(proof)}, nil
 }
 
 func encodeHashes(list []tlog.Hash) []string {

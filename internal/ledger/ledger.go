@@ -92,7 +92,9 @@ type Ledger struct {
 	lastTime time.Time
 	line     [1 + evidence.MaxHeader]byte
 	sessions map[evidence.ID]span // sessions whose end is not in a checkpoint yet
-	seen     map[evidence.Pseudonym]bool
+	// configs are the indices of configuration entries that no checkpoint covers yet.
+	configs []uint64
+	seen    map[evidence.Pseudonym]bool
 }
 
 // span is where a session's entries begin and end.
@@ -292,6 +294,10 @@ func (l *Ledger) takeBack(h *evidence.Header) {
 			s.end = 0
 			l.sessions[h.Session] = s
 		}
+	case evidence.KindConfig:
+		if n := len(l.configs); n > 0 && l.configs[n-1] == h.Index {
+			l.configs = l.configs[:n-1]
+		}
 	}
 }
 
@@ -321,6 +327,8 @@ func (l *Ledger) place(dst []byte, index uint64, h *evidence.Header, sealed []by
 			s.end = index
 			l.sessions[h.Session] = s
 		}
+	case evidence.KindConfig:
+		l.configs = append(l.configs, index)
 	}
 	line = line[1:]
 	dst = append(dst, byte(len(line)), byte(len(line)>>8))

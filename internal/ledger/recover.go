@@ -139,6 +139,9 @@ func (l *Ledger) survey(last Stored) (map[evidence.ID]*orphan, error) {
 		h := &e.Header
 		if h.Index >= last.Size {
 			l.leaves = append(l.leaves, evidence.LeafHash(e.Line))
+			if h.Kind == evidence.KindConfig {
+				l.configs = append(l.configs, h.Index)
+			}
 		}
 		if h.Time.Before(l.lastTime) {
 			return fmt.Errorf("%w: entry %d is older than the one before it", ErrForked, h.Index)

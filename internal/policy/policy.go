@@ -59,6 +59,9 @@ type Source struct {
 	Rules []Rule
 	// Packs are names of sets of ready rules (Packs); their rules come after Rules.
 	Packs []string
+	// Ready are rules of packs in the words of another version of the program, for records: they come last and are
+	// named as rules of packs are.
+	Ready []Rule
 }
 
 // Session is what a policy sees of a session.
@@ -136,6 +139,7 @@ func Compile(src Source) (*Policy, error) {
 			rules = append(rules, pack.Rules...)
 		}
 	}
+	rules = append(rules, src.Ready...)
 	p := &Policy{rules: make([]compiled, 0, len(rules))}
 	for _, r := range rules {
 		c, err := newCompiled(env, r)
@@ -236,6 +240,9 @@ func (p *Policy) decide(in *Input, each func(RuleResult)) access.Decision {
 		return d
 	}
 	v := p.views.Get().(*view)
+	if p.volatile.Parameters && in.Action != nil && in.Action.Parameters == nil {
+		in, v.unbound = bound(in)
+	}
 	v.in = in
 	defer func() {
 		*v = view{}
@@ -268,6 +275,15 @@ func (p *Policy) decide(in *Input, each func(RuleResult)) access.Decision {
 		d.Matched = append(d.Matched, r.Name)
 	}
 	return d
+}
+
+// bound returns the input with the values that are bound to its action.
+func bound(in *Input) (*Input, error) {
+	with, a := *in, *in.Action
+	var err error
+	a.Parameters, err = a.Bound()
+	with.Action = &a
+	return &with, err
 }
 
 // Volatile says which of the things that differ between two requests of one

@@ -132,6 +132,8 @@ var knownNames = sync.OnceValue(func() []string {
 type view struct {
 	in   *Input
 	memo [maxVariables]ref.Val // by place in variables
+	// unbound is why the parameters are not known, nil if they are.
+	unbound error
 }
 
 // maxVariables bounds the length of variables; a test holds it.
@@ -279,6 +281,9 @@ func (v *view) named(kind string) ref.Val {
 }
 
 func (v *view) parameters() ref.Val {
+	if v.unbound != nil {
+		return types.WrapErr(v.unbound)
+	}
 	if len(v.action().Parameters) > largest.list {
 		return errLongList
 	}

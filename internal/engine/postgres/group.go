@@ -255,6 +255,9 @@ func (q *requests) about(ctx context.Context, name string) error {
 		g.a.Text = po.st.text
 	}
 	g.params = strconv.AppendUint([]byte(`"bound_in":`), po.bound, 10)
+	if po.params != nil {
+		g.params = append(append(g.params, ','), po.params...)
+	}
 	return nil
 }
 
@@ -326,7 +329,11 @@ func (q *requests) closeGroup(ctx context.Context) error {
 		return err
 	}
 	if g.bound != nil {
-		g.bound.value.bound = q.exchs[len(q.exchs)-1].x.Number()
+		po := g.bound.value
+		po.bound = q.exchs[len(q.exchs)-1].x.Number()
+		if len(g.params) <= maxUncharged && (g.a.Op != "execute" || g.maxRow > 0) {
+			po.params = slices.Clone(g.params)
+		}
 	}
 	// The door and the batch have copied what they keep.
 	clear(g.items)

@@ -83,7 +83,9 @@ type portal struct {
 	st    *statement
 	name  string // of the statement
 	bound uint64 // the exchange that recorded the Bind with its parameters
-	doubt uint64 // requests.doubt when it was bound
+	// params is the JSON of those parameters, for an Execute in an exchange of its own; nil if they are long, or no such Execute makes sense.
+	params []byte
+	doubt  uint64 // requests.doubt when it was bound
 }
 
 // names maps statement or portal names to what the target has under them.

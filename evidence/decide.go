@@ -1,0 +1,317 @@
+package evidence
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// A Judge decides recorded requests again, by the policy text that the log
+// holds. Package evidence has none of its own: it does not know the language.
+type Judge interface {
+	// Policy reads the policy of a configuration that was in force.
+	Policy(c *Config) (Policy, error)
+}
+
+// A Policy decides on recorded requests of one configuration.
+type Policy interface {
+	// Decide returns what the policy says of a request. An error says that the record does not hold what it takes.
+	Decide(r *Request) (Ruling, error)
+}
+
+// Request is a recorded request with all that its decision depends on. It is
+// valid during the call that it is given to.
+type Request struct {
+	Header *Header
+	// Session is the body of its session's begin, Principal the identity in force when it came.
+	Session   *Session
+	Principal *Principal
+	Intent    *Intent
+	// Action is what it does, as it was decided on; nil if the entry does not say.
+	Action *Action
+}
+
+// Ruling is a decision as an intent records it.
+type Ruling struct {
+	Decision string // "allow" or "deny", as in headers
+	Rule     string
+	Code     string // of a denial
+	// Privileged by the published definition.
+	Privileged bool
+}
+
+// Codes of denials that a policy's rule is behind; all others are the gateway's own.
+const (
+	codePolicy   = "policy"
+	codeApproval = "approval"
+)
+
+// The one request that passes without a rule: it prolongs the session and never reaches the target.
+const (
+	renewalRule = "gateway.token"
+	renewalText = "SET gatebook.token = '[token]'"
+)
+
+// requestTracker follows sessions and gives each request with what it depends on.
+type requestTracker struct {
+	sessions map[ID]*trackedSession
+}
+
+type trackedSession struct {
+	body Session
+	// principal in force; nil where the range withholds the entry that says it.
+	principal *Principal
+	begun     bool // the identity entry of its log-in was there
+}
+
+// Why a request cannot be given with all that its decision depends on.
+const (
+	missingSession  = "the begin of their session is not disclosed"
+	missingIdentity = "the identity in force is withheld, since its token has not expired"
+	missingBody     = "they are not disclosed"
+	missingAction   = "they were recorded by a version that did not say what a decision depends on"
+	// What follows is more than what a scope leaves out.
+	missingPolicy    = "the configuration that was in force is not in the package"
+	unreadablePolicy = "the policy that was in force cannot be read"
+)
+
+// entry takes the next entry of a session; body is nil where it is not disclosed. It returns a request for an
+// agent's intent, or says what of it is missing; for all other entries it returns nil.
+func (t *requestTracker) entry(h *Header, body []byte) (r *Request, missing string, err error) {
+	s := t.sessions[h.Session]
+	switch h.Kind {
+	case KindSession:
+		if body == nil {
+			return nil, "", nil
+		}
+		s = &trackedSession{}
+		s.principal = &s.body.Principal
+		if t.sessions == nil {
+			t.sessions = make(map[ID]*trackedSession)
+		}
+		t.sessions[h.Session] = s
+		return nil, "", DecodeBody(body, &s.body)
+	case KindIdentity:
+		if s == nil {
+			return nil, "", nil
+		}
+		login := !s.begun
+		s.begun = true
+		switch {
+		case login: // the session's own body says the same
+		case body == nil:
+			s.principal = nil
+		default:
+			var v Identity
+			err = DecodeBody(body, &v)
+			v.Token, v.KeySet = "", nil
+			s.principal = &v.Principal
+		}
+	case KindSessionEnd:
+		delete(t.sessions, h.Session)
+	case KindIntent:
+		return s.intent(h, body)
+	}
+	return nil, "", err
+}
+
+func (s *trackedSession) intent(h *Header, body []byte) (r *Request, missing string, err error) {
+	if body == nil {
+		return nil, missingBody, nil
+	}
+	r = &Request{Header: h, Intent: &Intent{}}
+	if err := DecodeBody(body, r.Intent); err != nil {
+		return nil, "", err
+	}
+	switch {
+	case r.Intent.Origin != "":
+		return nil, "", nil // the gateway's own
+	case s == nil:
+		return nil, missingSession, nil
+	case s.principal == nil:
+		return nil, missingIdentity, nil
+	}
+	r.Session, r.Principal = &s.body, s.principal
+	if len(r.Intent.Action) > 0 {
+		r.Action = &Action{}
+		err = json.Unmarshal(r.Intent.Action, r.Action)
+	}
+	return r, "", err
+}
+
+// decisions decides again on what a range holds.
+type decisions struct {
+	judge    Judge
+	tracker  requestTracker
+	policies map[string]*knownPolicy // by the digest's digits that intents name
+	latest   *knownPolicy
+	again    uint64 // decided again, with the same result
+	own      uint64 // the gateway's own refusals, such as limits
+	left     map[string]uint64
+}
+
+type knownPolicy struct {
+	Policy
+	digest string
+	// until is when another configuration came into force, zero for the latest.
+	until time.Time
+	next  uint64 // index of that entry
+}
+
+// digestPrefix is how many digits of a configuration's digest an intent names.
+const digestPrefix = 16
+
+// staleAfter is how long a request may be decided by a configuration that another one has replaced: it had begun before.
+const staleAfter = time.Minute
+
+// config takes a configuration that comes into force.
+func (d *decisions) config(h *Header, body []byte) error {
+	var c Config
+	if err := DecodeBody(body, &c); err != nil {
+		return err
+	}
+	if len(c.SHA256) < digestPrefix {
+		return errors.New("the configuration has no digest")
+	}
+	p := &knownPolicy{digest: c.SHA256}
+	if d.latest != nil && d.latest.digest != c.SHA256 {
+		d.latest.until, d.latest.next = h.Time, h.Index
+	}
+	if d.policies == nil {
+		d.policies = make(map[string]*knownPolicy)
+	}
+	d.policies[c.SHA256[:digestPrefix]], d.latest = p, p
+	var err error
+	if p.Policy, err = d.judge.Policy(&c); err != nil {
+		return fmt.Errorf("the policy of this configuration cannot be read: %w", err)
+	}
+	return nil
+}
+
+// session takes an entry of a session and returns what is wrong with its decision, "" if nothing is.
+func (d *decisions) session(h *Header, body []byte) (wrong, odd string, err error) {
+	r, missing, err := d.tracker.entry(h, body)
+	switch {
+	case err != nil:
+		return "", "", err
+	case missing != "":
+		d.skip(missing)
+		return "", "", nil
+	case r == nil:
+		return "", "", nil
+	}
+	in := r.Intent
+	if h.Decision == "deny" && in.Code != codePolicy && in.Code != codeApproval {
+		d.own++
+		return "", "", nil
+	}
+	if h.Decision == "allow" && in.Rule == renewalRule && in.Text == renewalText {
+		d.own++
+		return "", "", nil
+	}
+	if r.Action == nil || in.Decided.IsZero() {
+		d.skip(missingAction)
+		return "", "", nil
+	}
+	p := d.policies[in.Config]
+	switch {
+	case p == nil:
+		d.skip(missingPolicy)
+		return "", "", nil
+	case p.Policy == nil:
+		d.skip(unreadablePolicy)
+		return "", "", nil
+	}
+	got, err := p.Decide(r)
+	if err != nil {
+		return "", "", fmt.Errorf("it cannot be decided again: %w", err)
+	}
+	switch {
+	case got.Decision != h.Decision || got.Rule != in.Rule || got.Code != in.Code:
+		return fmt.Sprintf("it was recorded as %s, and by the policy in force it is %s",
+			decided(h.Decision, in.Rule, in.Code), decided(got.Decision, got.Rule, got.Code)), "", nil
+	case got.Privileged != (r.Action.Privileged != ""):
+		return fmt.Sprintf("privileged is recorded as %v, by what it does it is %v", r.Action.Privileged != "", got.Privileged), "", nil
+	}
+	d.again++
+	switch late := h.Time.Sub(in.Decided); {
+	case !p.until.IsZero() && in.Decided.After(p.until.Add(staleAfter)):
+		odd = fmt.Sprintf("it was decided by a configuration that entry %d had replaced", p.next)
+	case late < -clockSlack || late > staleAfter:
+		odd = fmt.Sprintf("it was decided at %s by its own word, and recorded at %s", in.Decided.Format(time.RFC3339), h.Time.Format(time.RFC3339))
+	}
+	return "", odd, nil
+}
+
+func decided(decision, rule, code string) string {
+	s := decision + " by rule " + rule
+	if code == codeApproval {
+		s = "held by rule " + rule
+	}
+	return s
+}
+
+func (d *decisions) skip(why string) {
+	if d.left == nil {
+		d.left = make(map[string]uint64)
+	}
+	d.left[why]++
+}
+
+// EachRequest gives every request of agents that a package discloses, in order, without verifying anything. It ends at
+// fn's first error. Limits are as in Options.
+func EachRequest(r io.ReaderAt, size int64, l Limits, fn func(*Request) error) (left map[string]uint64, err error) {
+	c, err := openContainer(r, size, l.withDefaults())
+	if err != nil {
+		return nil, err
+	}
+	v := &verifier{c: c}
+	headers, err := c.lines(fileHeaders)
+	if err != nil {
+		return nil, err
+	}
+	defer headers.close()
+	bodies, err := v.bodyLines()
+	if err != nil {
+		return nil, err
+	}
+	defer bodies.lines.close()
+	d := decisions{}
+	for {
+		line, err := headers.next()
+		if errors.Is(err, io.EOF) {
+			return d.left, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		h, err := ParseHeader(line)
+		if err != nil {
+			return nil, err
+		}
+		body, err := bodies.at(h.Index)
+		if err != nil {
+			return nil, err
+		}
+		if h.Session.IsZero() {
+			continue
+		}
+		var text []byte
+		if body != nil {
+			text = body.Body
+		}
+		q, missing, err := d.tracker.entry(&h, text)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("entry %d: %w", h.Index, err)
+		case missing != "":
+			d.skip(missing)
+		case q != nil:
+			if err := fn(q); err != nil {
+				return nil, err
+			}
+		}
+	}
+}

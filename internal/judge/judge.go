@@ -1,0 +1,125 @@
+// Package judge decides recorded requests again: for verifiers, by the policy
+// that the record says was in force, and for operators, by one that they try out.
+//
+// It is pure, and safe for concurrent use.
+package judge
+
+import (
+	"fmt"
+
+	"github.com/gatebook/gatebook/evidence"
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/config"
+	"github.com/gatebook/gatebook/internal/policy"
+)
+
+// Judge implements evidence.Judge.
+type Judge struct{}
+
+// Policy implements evidence.Judge. Its error says that the recorded text is not that of a policy, or not the one of its digest.
+func (Judge) Policy(c *evidence.Config) (evidence.Policy, error) {
+	if got := config.Digest(c.Files); got != c.SHA256 {
+		return nil, fmt.Errorf("its files have the digest %s, it names %s", got, c.SHA256)
+	}
+	packs, err := rules(c.Packs)
+	if err != nil {
+		return nil, err
+	}
+	recorded, err := config.LoadRecorded(c.Files, c.Main, packs)
+	if err != nil {
+		return nil, err
+	}
+	return Recorded{recorded.Policy}, nil
+}
+
+// rules reads the recorded rules of packs; nil where none are recorded.
+func rules(list []evidence.ConfigRule) (out []policy.Rule, err error) {
+	for _, r := range list {
+		then, ok := access.ParseVerdict(r.Then)
+		if !ok {
+			return nil, fmt.Errorf("rule %s: %q is not allow, deny or hold", r.Name, r.Then)
+		}
+		out = append(out, policy.Rule{Name: r.Name, When: r.When, Then: then, Reason: r.Reason, Hint: r.Hint, File: "pack"})
+	}
+	return out, nil
+}
+
+// Recorded decides on recorded requests.
+type Recorded struct{ Policy *policy.Policy }
+
+// Decide implements evidence.Policy.
+func (p Recorded) Decide(r *evidence.Request) (evidence.Ruling, error) {
+	in, err := Input(r)
+	if err != nil {
+		return evidence.Ruling{}, err
+	}
+	d := p.Policy.Decide(in)
+	ruling := evidence.Ruling{Decision: access.Allow.String(), Rule: d.Rule}
+	switch d.Verdict {
+	case access.Denied:
+		ruling.Decision, ruling.Code = access.Denied.String(), string(access.CodePolicy)
+	case access.Hold:
+		ruling.Decision, ruling.Code = access.Denied.String(), string(access.CodeApproval)
+	}
+	ruling.Privileged, _ = in.Action.Privileged()
+	return ruling, nil
+}
+
+// Input returns what a decision on a recorded request depends on. Its error says what the record holds that no version has.
+func Input(r *evidence.Request) (*policy.Input, error) {
+	if r.Action == nil {
+		return nil, fmt.Errorf("the record does not say what the request does")
+	}
+	a, err := action(r.Intent, r.Action)
+	if err != nil {
+		return nil, err
+	}
+	p, s := r.Principal, r.Session
+	return &policy.Input{
+		Principal: &access.Principal{
+			Issuer: p.Issuer, IssuerURL: p.IssuerURL, Subject: p.Subject, Name: p.Name, Groups: p.Groups, Actor: p.Actor, Owner: p.Owner, Claims: p.Claims,
+		},
+		Target: &access.Target{
+			Name: s.Target.Name, Protocol: access.Protocol(s.Target.Protocol), Address: s.Target.Address, Labels: s.Target.Labels,
+		},
+		Session: policy.Session{Role: s.Role, Database: s.Database, Address: s.Source, Began: s.Began},
+		Action:  a, Time: r.Intent.Decided,
+	}, nil
+}
+
+func action(in *evidence.Intent, does *evidence.Action) (*access.Action, error) {
+	a := &access.Action{
+		Op: in.Op, Text: in.Text, Detail: in.Detail, Understood: !in.Opaque, Why: does.Why, HasFilter: does.HasFilter, Fingerprint: does.Fingerprint,
+	}
+	var err error
+	if a.Effects, err = effects(does.Effects); err != nil {
+		return nil, err
+	}
+	for i := range does.Statements {
+		from := &does.Statements[i]
+		st := access.Statement{Verb: from.Verb, Columns: from.Columns, HasFilter: from.HasFilter, Understood: !from.Opaque}
+		if st.Effects, err = effects(from.Effects); err != nil {
+			return nil, err
+		}
+		for _, o := range from.Objects {
+			e, err := effects(o.Effects)
+			if err != nil {
+				return nil, err
+			}
+			st.Objects = append(st.Objects, access.Object{Kind: o.Kind, Schema: o.Schema, Name: o.Name, Effects: e})
+		}
+		a.Statements = append(a.Statements, st)
+	}
+	return a, nil
+}
+
+func effects(names []string) (all access.Effects, err error) {
+	for _, name := range names {
+		e, ok := access.ParseEffect(name)
+		if !ok {
+			return 0, fmt.Errorf("no effect is named %q", name)
+		}
+		all |= e
+	}
+	return all, nil
+}
