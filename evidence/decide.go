@@ -48,11 +48,13 @@ const (
 	codeApproval = "approval"
 )
 
-// The one request that passes without a rule: it prolongs the session and never reaches the target.
 const (
 	renewalRule = "gateway.token"
 	renewalText = "SET gatebook.token = '[token]'"
 )
+
+// Renewal reports whether a request only prolonged its session. No rule is asked about it, and it never reaches the target.
+func Renewal(in *Intent) bool { return in.Rule == renewalRule && in.Text == renewalText }
 
 // requestTracker follows sessions and gives each request with what it depends on.
 type requestTracker struct {
@@ -118,7 +120,10 @@ func (t *requestTracker) entry(h *Header, body []byte) (r *Request, missing stri
 }
 
 func (s *trackedSession) intent(h *Header, body []byte) (r *Request, missing string, err error) {
-	if body == nil {
+	switch {
+	case body == nil && s == nil:
+		return nil, "", nil // of a session that the scope leaves out, or of one that is erased
+	case body == nil:
 		return nil, missingBody, nil
 	}
 	r = &Request{Header: h, Intent: &Intent{}}
@@ -207,7 +212,7 @@ func (d *decisions) session(h *Header, body []byte) (wrong, odd string, err erro
 		d.own++
 		return "", "", nil
 	}
-	if h.Decision == "allow" && in.Rule == renewalRule && in.Text == renewalText {
+	if h.Decision == "allow" && Renewal(in) {
 		d.own++
 		return "", "", nil
 	}

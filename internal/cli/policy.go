@@ -17,9 +17,9 @@ import (
 
 func (e *env) policyCmd() *cobra.Command {
 	c := group("policy", "Check, test and explain what agents may do",
-		e.policyCheckCmd(), e.policyPacksCmd(), e.policyTestCmd(), e.policyExplainCmd())
-	c.Long = `What the rules of the configuration say, tried out without a gateway: these commands read the configuration and touch nothing
-else, neither the book nor a target. The guide is docs/policy.md.`
+		e.policyCheckCmd(), e.policyPacksCmd(), e.policyTestCmd(), e.policyExplainCmd(), e.policyReplayCmd())
+	c.Long = `What the rules of the configuration say, tried out: these commands read the configuration and touch no target. Only replay reads
+the book, or an evidence package. The guide is docs/policy.md.`
 	return c
 }
 

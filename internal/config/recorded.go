@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -64,6 +65,34 @@ func LoadRecorded(files map[string]string, main string, packs []policy.Rule) (*R
 		return nil, err
 	}
 	return &Recorded{Policy: ld.l.Policy, Config: ld.l.Config}, nil
+}
+
+var plainName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
+
+// LoadPolicy reads a policy to try out: a whole configuration, or a file that one includes for its rules and packs. Its errors are as Load's.
+func LoadPolicy(path string) (*policy.Policy, error) {
+	text, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var top map[string]any
+	if err := parse(&file{text: text}, &top); err == nil && top["version"] != nil {
+		c, err := Load(path)
+		if err != nil {
+			return nil, err
+		}
+		return c.Policy, nil
+	}
+	const main = "gatebook.yaml"
+	name := filepath.Base(path) // for problems; it must not be a pattern
+	if !plainName.MatchString(name) || name == main {
+		name = "policy.yaml"
+	}
+	recorded, err := LoadRecorded(map[string]string{main: fmt.Sprintf("version: 1\ninclude: [%s]\n", name), name: string(text)}, main, nil)
+	if err != nil {
+		return nil, err
+	}
+	return recorded.Policy, nil
 }
 
 // findMain finds the main file of a record that does not name it.

@@ -1,0 +1,342 @@
+package main_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/gatebook/gatebook/internal/cli"
+	"github.com/gatebook/gatebook/internal/testkit/idp"
+	"github.com/gatebook/gatebook/internal/testkit/pgserver"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"gatebook": func() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScripts runs the scripts in testdata/script: the whole program with a real
+// PostgreSQL and stock psql. Besides testscript's own commands there are
+//
+//	gate start|stop|reload   the gateway of $WORK/gate; ! gate start and ! gate reload want a refusal, whose text is stderr
+//	psql NAME[:GROUP,...] ARG...   psql as an agent with a token of these groups
+//	g ARG...   gatebook with that gateway's configuration
+//	wait PATTERN ARG...   repeats g until its output matches, at most 15 s
+//	edit FILE OLD NEW   replaces a text in a file
+//
+// A gateway has the files of the script beside its configuration: gate/gatebook.yaml is made when the script has none.
+func TestScripts(t *testing.T) {
+	server, err := pgserver.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := server.PSQL("postgres", "CREATE ROLE agent_rw LOGIN PASSWORD 'canary-9d1f-database'"); err != nil {
+		t.Fatal(err)
+	}
+	issuer := idp.Start(t)
+	var databases struct {
+		sync.Mutex
+		n int
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", UpdateScripts: os.Getenv("UPDATE") != "",
+		Setup: func(e *testscript.Env) error {
+			databases.Lock()
+			defer databases.Unlock()
+			databases.n++
+			name := fmt.Sprintf("script%d", databases.n)
+			if _, err := server.PSQL("postgres", "CREATE DATABASE "+name+" OWNER agent_rw"); err != nil {
+				return err
+			}
+			if schema, err := os.ReadFile(filepath.Join(e.WorkDir, "schema.sql")); err == nil {
+				if _, err := server.PSQL(name, "SET ROLE agent_rw;"+string(schema)); err != nil {
+					return err
+				}
+			}
+			g := &scriptGate{server: server, issuer: issuer, database: name, dir: filepath.Join(e.WorkDir, "gate")}
+			e.Values[gateKey{}] = g
+			e.Setenv("DATABASE", name)
+			e.Defer(func() { _ = g.stop() })
+			return g.prepare()
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"gate": scriptGateCmd,
+			"g":    scriptG,
+			"psql": func(ts *testscript.TestScript, neg bool, args []string) { scriptPSQL(t, ts, neg, args) },
+			"wait": scriptWait,
+			"edit": scriptEdit,
+		},
+	})
+}
+
+type gateKey struct{}
+
+// scriptGate is the gateway of one script.
+type scriptGate struct {
+	server   *pgserver.Server
+	issuer   *idp.Server
+	database string
+	dir      string
+
+	cmd     *exec.Cmd
+	log     *logLines
+	address string
+	done    chan error
+}
+
+// prepare makes a book and a configuration, where the script has not brought one.
+func (g *scriptGate) prepare() error {
+	brought := filepath.Join(g.dir + ".brought")
+	if err := os.Rename(g.dir, brought); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if out, err := exec.Command("gatebook", "init", g.dir, "--origin", "gate.test/script").CombinedOutput(); err != nil {
+		return fmt.Errorf("init: %w\n%s", err, out)
+	}
+	ca, err := os.ReadFile(g.server.CA)
+	if err != nil {
+		return err
+	}
+	files := map[string]string{
+		"db-ca.crt": string(ca), "secrets/db": "canary-9d1f-database", "policy.yaml": "rules: [{name: all, when: 'true', then: allow}]\n",
+		"extra.yaml": "packs: []\n",
+		"gatebook.yaml": fmt.Sprintf(`version: 1
+data: ./data
+limits: {low_disk: 1MiB, shutdown_drain: 2s, segment: 4MiB}
+issuers:
+  - {name: ci, for: agents, url: %q, audience: %s, development: true, allow_loopback: true, insecure_http: true}
+listeners:
+  - {protocol: postgres, address: "127.0.0.1:0"}
+targets:
+  - name: db
+    protocol: postgres
+    address: %s
+    database: %s
+    labels: {env: test}
+    tls: {mode: verify-full, ca: file:db-ca.crt}
+    roles: {default: {user: agent_rw, password: file:secrets/db}}
+    allow: [agents]
+include: [policy.yaml, extra.yaml]
+`, g.issuer.URL(), idp.Audience, g.server.Address(), g.database),
+	}
+	for name, text := range files {
+		path := filepath.Join(g.dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	list, err := os.ReadDir(brought)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range list {
+		if err := os.Rename(filepath.Join(brought, f.Name()), filepath.Join(g.dir, f.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// logLines collects what a program writes.
+type logLines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logLines) read(r io.Reader) {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		l.mu.Lock()
+		l.text.WriteString(s.Text() + "\n")
+		l.mu.Unlock()
+	}
+}
+
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+var listening = regexp.MustCompile(`"msg":"listening","protocol":"postgres","address":"([^"]+)"`)
+
+func (g *scriptGate) start() error {
+	if g.cmd != nil {
+		return errors.New("the gateway runs already")
+	}
+	g.cmd = exec.Command("gatebook", "-c", filepath.Join(g.dir, "gatebook.yaml"), "serve")
+	g.log, g.done = &logLines{}, make(chan error, 1)
+	pipe, err := g.cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := g.cmd.Start(); err != nil {
+		return err
+	}
+	go func(cmd *exec.Cmd) {
+		g.log.read(pipe)
+		g.done <- cmd.Wait()
+	}(g.cmd)
+	for until := time.Now().Add(30 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+		if m := listening.FindStringSubmatch(g.log.String()); m != nil && strings.Contains(g.log.String(), `"msg":"serving"`) {
+			g.address = m[1]
+			return nil
+		}
+		select {
+		case err := <-g.done:
+			g.cmd = nil
+			return fmt.Errorf("the gateway did not start: %w\n%s", errors.Join(err, errors.New("ended")), g.log)
+		default:
+		}
+	}
+	return fmt.Errorf("the gateway does not serve:\n%s", g.log)
+}
+
+func (g *scriptGate) stop() error {
+	if g.cmd == nil {
+		return nil
+	}
+	cmd := g.cmd
+	g.cmd = nil
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case err := <-g.done:
+		return err
+	case <-time.After(30 * time.Second):
+		_ = cmd.Process.Kill()
+		return errors.New("the gateway did not stop")
+	}
+}
+
+// reload sends the signal and waits for what came of it.
+func (g *scriptGate) reload() error {
+	const good, bad = `"msg":"configuration reloaded"`, `"msg":"reload"`
+	count := func() (int, int) { s := g.log.String(); return strings.Count(s, good), strings.Count(s, bad) }
+	goods, bads := count()
+	if err := g.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return err
+	}
+	for until := time.Now().Add(15 * time.Second); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+		switch nowGood, nowBad := count(); {
+		case nowGood > goods:
+			return nil
+		case nowBad > bads:
+			s := g.log.String()
+			return fmt.Errorf("refused: %s", s[strings.LastIndex(s, bad):])
+		}
+	}
+	return errors.New("nothing came of the signal")
+}
+
+func gateOf(ts *testscript.TestScript) *scriptGate { return ts.Value(gateKey{}).(*scriptGate) }
+
+func scriptGateCmd(ts *testscript.TestScript, neg bool, args []string) {
+	g := gateOf(ts)
+	var err error
+	switch strings.Join(args, " ") {
+	case "start":
+		err = g.start()
+	case "stop":
+		err = g.stop()
+	case "reload":
+		err = g.reload()
+	default:
+		ts.Fatalf("usage: gate start|stop|reload")
+	}
+	if neg {
+		if err == nil {
+			ts.Fatalf("gate %v succeeded", args)
+		}
+		ts.Check(os.WriteFile(ts.MkAbs("refusal"), []byte(err.Error()+"\n"), 0o600))
+		return
+	}
+	ts.Check(err)
+}
+
+func scriptPSQL(t *testing.T, ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: psql NAME[:GROUP,...] ARG...")
+	}
+	g := gateOf(ts)
+	name, groups, named := strings.Cut(args[0], ":")
+	list := []string{"agents"}
+	if named {
+		list = strings.Split(groups, ",")
+	}
+	host, port, _ := strings.Cut(g.address, ":")
+	for k, v := range map[string]string{
+		"PGHOST": host, "PGPORT": port, "PGUSER": "default", "PGDATABASE": "db", "PGSSLMODE": "require", "PGPASSWORD": g.issuer.Token(t, name, list...),
+		"LC_ALL": "C.UTF-8",
+	} {
+		ts.Setenv(k, v)
+	}
+	err := ts.Exec("psql", append([]string{"-X", "-A", "-t", "-q", "-v", "VERBOSITY=verbose", "-v", "ON_ERROR_STOP=1"}, args[1:]...)...)
+	if neg == (err == nil) {
+		ts.Fatalf("psql %v: %v", args, err)
+	}
+}
+
+func scriptG(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec("gatebook", append([]string{"-c", filepath.Join(gateOf(ts).dir, "gatebook.yaml")}, args...)...)
+	if neg == (err == nil) {
+		ts.Fatalf("gatebook %v: %v", args, err)
+	}
+}
+
+func scriptWait(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: wait PATTERN ARG...")
+	}
+	want := regexp.MustCompile(args[0])
+	var out []byte
+	for until := time.Now().Add(15 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		cmd := exec.Command("gatebook", append([]string{"-c", filepath.Join(gateOf(ts).dir, "gatebook.yaml")}, args[1:]...)...)
+		cmd.Dir = ts.MkAbs(".")
+		out, _ = cmd.CombinedOutput()
+		if want.Match(out) {
+			return
+		}
+	}
+	ts.Fatalf("%v does not print %s:\n%s", args[1:], want, out)
+}
+
+func scriptEdit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: edit FILE OLD NEW")
+	}
+	text := ts.ReadFile(args[0])
+	from, err := strconv.Unquote(`"` + strings.ReplaceAll(args[1], `"`, `\"`) + `"`)
+	ts.Check(err)
+	if !strings.Contains(text, from) {
+		ts.Fatalf("%s does not contain %q", args[0], from)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(text, from, args[2], 1)), 0o600))
+}
