@@ -51,10 +51,14 @@ const (
 const (
 	renewalRule = "gateway.token"
 	renewalText = "SET gatebook.token = '[token]'"
+	closeRule   = "protocol.close"
 )
 
-// Renewal reports whether a request only prolonged its session. No rule is asked about it, and it never reaches the target.
-func Renewal(in *Intent) bool { return in.Rule == renewalRule && in.Text == renewalText }
+// Unjudged reports whether a request passed without a rule being asked, as it should: it prolongs its session and never
+// reaches the target, or it ends a name that its session gave to a statement or a portal.
+func Unjudged(in *Intent) bool {
+	return in.Rule == renewalRule && in.Text == renewalText || in.Rule == closeRule && in.Op == "close"
+}
 
 // requestTracker follows sessions and gives each request with what it depends on.
 type requestTracker struct {
@@ -212,7 +216,7 @@ func (d *decisions) session(h *Header, body []byte) (wrong, odd string, err erro
 		d.own++
 		return "", "", nil
 	}
-	if h.Decision == "allow" && Renewal(in) {
+	if h.Decision == "allow" && Unjudged(in) {
 		d.own++
 		return "", "", nil
 	}

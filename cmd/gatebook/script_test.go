@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,8 +34,8 @@ func TestMain(m *testing.M) {
 //	gate start|stop|reload   the gateway of $WORK/gate; ! gate start and ! gate reload want a refusal, whose text is stderr
 //	psql NAME[:GROUP,...] ARG...   psql as an agent with a token of these groups
 //	g ARG...   gatebook with that gateway's configuration
-//	wait PATTERN ARG...   repeats g until its output matches, at most 15 s
-//	edit FILE OLD NEW   replaces a text in a file
+//	until PATTERN ARG...   repeats g until its output matches, at most 15 s
+//	edit FILE OLD NEW   replaces a text in a file; \n in NEW is a line end
 //
 // A gateway has the files of the script beside its configuration: gate/gatebook.yaml is made when the script has none.
 func TestScripts(t *testing.T) {
@@ -79,11 +78,11 @@ func TestScripts(t *testing.T) {
 			return g.prepare()
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"gate": scriptGateCmd,
-			"g":    scriptG,
-			"psql": func(ts *testscript.TestScript, neg bool, args []string) { scriptPSQL(t, ts, neg, args) },
-			"wait": scriptWait,
-			"edit": scriptEdit,
+			"gate":  scriptGateCmd,
+			"g":     scriptG,
+			"psql":  func(ts *testscript.TestScript, neg bool, args []string) { scriptPSQL(t, ts, neg, args) },
+			"until": scriptUntil,
+			"edit":  scriptEdit,
 		},
 	})
 }
@@ -311,9 +310,9 @@ func scriptG(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func scriptWait(ts *testscript.TestScript, neg bool, args []string) {
+func scriptUntil(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: wait PATTERN ARG...")
+		ts.Fatalf("usage: until PATTERN ARG...")
 	}
 	want := regexp.MustCompile(args[0])
 	var out []byte
@@ -332,11 +331,9 @@ func scriptEdit(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: edit FILE OLD NEW")
 	}
-	text := ts.ReadFile(args[0])
-	from, err := strconv.Unquote(`"` + strings.ReplaceAll(args[1], `"`, `\"`) + `"`)
-	ts.Check(err)
+	text, from, to := ts.ReadFile(args[0]), args[1], strings.ReplaceAll(args[2], `\n`, "\n")
 	if !strings.Contains(text, from) {
 		ts.Fatalf("%s does not contain %q", args[0], from)
 	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(text, from, args[2], 1)), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(text, from, to, 1)), 0o600))
 }

@@ -193,7 +193,7 @@ func (a *App) build(ctx context.Context) error {
 	if a.ops, err = newOps(a); err != nil {
 		return errors.Join(err, a.server.Stop())
 	}
-	return a.recordConfig(ctx, "start")
+	return a.recordConfig(ctx, a.cfg, "start")
 }
 
 func (a *App) listen(l *config.Listener) error {
@@ -211,13 +211,13 @@ func (a *App) listen(l *config.Listener) error {
 	})
 }
 
-func (a *App) recordConfig(ctx context.Context, cause string) error {
+func (a *App) recordConfig(ctx context.Context, c *config.Loaded, cause string) error {
 	var packs []evidence.ConfigRule
-	for _, r := range config.PackRules(a.cfg.Packs) {
+	for _, r := range config.PackRules(c.Packs) {
 		packs = append(packs, evidence.ConfigRule{Name: r.Name, When: r.When, Then: r.Then.String(), Reason: r.Reason, Hint: r.Hint})
 	}
 	r, err := a.book.Ledger.Control(audit.NewClosing(evidence.KindConfig, &evidence.Config{
-		SHA256: a.cfg.SHA256, Main: filepath.Base(a.cfg.Path), Files: a.cfg.Files, Cause: cause, Packs: packs,
+		SHA256: c.SHA256, Main: filepath.Base(c.Path), Files: c.Files, Cause: cause, Packs: packs,
 	}))
 	if err != nil {
 		return err
@@ -246,6 +246,7 @@ func (a *App) Run(ctx, hard context.Context) error {
 	back(func(ctx context.Context) error { a.gate.Run(ctx); return nil })
 	back(a.book.index.run)
 	back(a.watch)
+	back(a.watchFiles)
 	wait, err := a.book.Admin.Serve(life, filepath.Join(dataDir(a.cfg), socketName), a.log)
 	if err != nil {
 		end(err)
@@ -337,10 +338,10 @@ func (a *App) Reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the configuration stays as it was: %w", err)
 	}
-	a.cfg = c
-	if err := a.recordConfig(ctx, "reload"); err != nil {
+	if err := a.recordConfig(ctx, c, "reload"); err != nil {
 		return err
 	}
+	a.cfg = c
 	a.gate.SetSnapshot(snap)
 	a.log.Info("configuration reloaded", "sha256", c.SHA256)
 	return nil

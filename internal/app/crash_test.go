@@ -446,11 +446,11 @@ func TestConfigIsRecordedFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &App{cfg: p.config(t), book: book}
-	if err := a.recordConfig(t.Context(), "start"); err != nil {
+	if err := a.recordConfig(t.Context(), a.cfg, "start"); err != nil {
 		t.Fatal(err)
 	}
 	disk.FailOp(faultfs.OpSync, faultfs.EIO, nil)
-	if err := a.recordConfig(t.Context(), "reload"); !errors.Is(err, journal.ErrStopped) {
+	if err := a.recordConfig(t.Context(), a.cfg, "reload"); !errors.Is(err, journal.ErrStopped) {
 		t.Errorf("a configuration whose record is not durable: %v", err)
 	}
 	if err := book.Close(context.Background(), "test"); err == nil {

@@ -2,13 +2,18 @@ package app
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/admin"
@@ -224,4 +229,82 @@ func relaxed() forge.Edit {
 		}
 		return body
 	}
+}
+
+// TestReloadUnderLoad changes the policy while sessions work. Each request gets the answer of one policy or the other, is
+// recorded with the one that it got, and nothing is lost.
+func TestReloadUnderLoad(t *testing.T) {
+	p := newPlace(t, "")
+	const strict = "rules: [{name: reads, when: 'action.effects == [\"read\"]', then: allow}, {name: never, when: '\"lock\" in action.effects', then: deny}]\n"
+	const loose = "rules: [{name: most, when: '!(\"file\" in action.effects)', then: allow}]\n"
+	p.write(t, "policy.yaml", strict)
+	g := p.start(t)
+	ctx, stop := context.WithTimeout(t.Context(), 60*time.Second)
+	defer stop()
+	done := make(chan struct{})
+	var sent, allowed atomic.Int64
+	ended := make(chan error, 8)
+	for i := range 8 {
+		token := p.issuer.Token(t, fmt.Sprintf("worker%d", i), "agents")
+		work := func() error {
+			c, err := connect(ctx, g.Addresses()[0].Address, token)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close(ctx) }()
+			for n := 0; ; n++ {
+				select {
+				case <-done:
+					return nil
+				default:
+				}
+				if _, err := c.Exec(ctx, "SELECT 1"); err != nil { // both policies allow it
+					return err
+				}
+				_, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock_shared($1)", n)
+				var refused *pgconn.PgError
+				if err != nil && (!errors.As(err, &refused) || refused.Code != "42501" || !strings.Contains(refused.Detail, "rule never")) {
+					return err
+				}
+				sent.Add(2)
+				if err == nil {
+					allowed.Add(1)
+				}
+			}
+		}
+		go func() { ended <- work() }()
+	}
+	const reloads = 40
+	for i := range reloads {
+		text := loose
+		if i%2 == 1 {
+			text = strict
+		}
+		p.write(t, "policy.yaml", text+strings.Repeat("#", i))
+		if err := g.Reload(ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	close(done)
+	for range 8 {
+		if err := <-ended; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := allowed.Load(); n == 0 || n == sent.Load()/2 {
+		t.Errorf("%d of %d locks were allowed: the policies did not both count", n, sent.Load()/2)
+	}
+	keys, err := LoadKeys(p.config(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, pkg := export(t, g.client(t), keys, admin.ExportRequest{})
+	r := verifyAgain(t, pkg, keys)
+	// pgx prepares each text once, which is a request of its own.
+	var again int64
+	if _, err := fmt.Sscanf(r.Decisions, "%d decided again", &again); err != nil || r.Failed() || again < sent.Load() || len(r.Exceptions) > 0 {
+		t.Errorf("of %d requests: %s, %v, %v", sent.Load(), r.Decisions, r.Problems, r.Exceptions)
+	}
+	g.end(t)
 }

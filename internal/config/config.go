@@ -37,6 +37,9 @@ type Config struct {
 	Packs []string `yaml:"packs"`
 	// Include lists files or patterns whose targets, issuers, rules and packs are added to this file's.
 	Include []string `yaml:"include"`
+	// Reload says when the configuration is read again: "change" (when one of its files has changed, and on the signal
+	// HUP) or "signal". What cannot be loaded, or needs a restart, leaves everything as it was. Default change.
+	Reload string `yaml:"reload"`
 	// Limits bound what the gateway takes.
 	Limits Limits `yaml:"limits"`
 	// Index configures the query tables.
@@ -44,6 +47,9 @@ type Config struct {
 	// Ops is the HTTP address for health checks and metrics.
 	Ops Ops `yaml:"ops"`
 }
+
+// ReloadOnSignal is the value of Config.Reload that leaves files alone until a signal comes.
+const ReloadOnSignal = "signal"
 
 // Keys are references to the gateway's own keys ("file:PATH" or "env:NAME").
 type Keys struct {

@@ -70,7 +70,7 @@ func (r *Replay) Add(q *evidence.Request) error {
 	switch code := q.Intent.Code; {
 	case code == string(access.CodeApproval):
 		before.Verdict = access.Hold.String()
-	case before.Verdict == "deny" && code != string(access.CodePolicy), evidence.Renewal(q.Intent):
+	case before.Verdict == "deny" && code != string(access.CodePolicy), evidence.Unjudged(q.Intent):
 		r.Own++
 		return nil
 	}

@@ -352,6 +352,7 @@ func (g *group) understand(ctx context.Context, q *requests) {
 	switch {
 	case g.a.Op == "close":
 		closes.fill(&g.a)
+		g.a.Own = closeRule
 	case g.st.does == nil:
 		unclear(&g.a, "the gateway has not seen what the name stands for")
 	default:

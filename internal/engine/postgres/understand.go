@@ -183,6 +183,10 @@ func unclear(a *access.Action, why string) {
 	a.Account = nil
 }
 
+// closeRule is the rule by which a Close passes: it ends a name of the session's own, which drivers do by themselves, also
+// after a refusal. No policy that allows reading is meant to forbid it.
+const closeRule = "protocol.close"
+
 // closes is what a Close of a statement or portal does.
 var closes = understood{action: func() access.Action {
 	a := access.Action{Understood: true, HasFilter: true, Effects: access.EffectSession}
