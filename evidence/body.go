@@ -32,7 +32,7 @@ type Boot struct {
 	Version    string `json:"version"`
 	BinarySHA  string `json:"binary_sha256,omitempty"`
 	Origin     string `json:"origin"`
-	Sync       string `json:"sync"` // "always" or "insecure_interval"
+	Sync       string `json:"sync"` // "always", "release" or "insecure_interval"
 	HeartbeatS int    `json:"heartbeat_seconds"`
 	// Head is the last checkpoint before this start, as signed; empty for a new book.
 	Head string `json:"previous_head,omitempty"`
@@ -203,11 +203,13 @@ type Intent struct {
 	Code   string `json:"code,omitempty"`
 	Config string `json:"config,omitempty"` // first 16 hex digits of the digest in force
 	// Decided is the moment that the decision is about, in microseconds.
-	Decided time.Time       `json:"decided,omitzero"`
-	Opaque  bool            `json:"opaque"` // what it does is not understood
-	Text    string          `json:"text"`
-	Detail  json.RawMessage `json:"detail,omitempty"`
-	Action  json.RawMessage `json:"action,omitempty"` // an Action
+	Decided time.Time `json:"decided,omitzero"`
+	Opaque  bool      `json:"opaque"` // what it does is not understood
+	// Early: it was forwarded while this entry was being made durable, as the sync mode "release" does with proven reads.
+	Early  bool            `json:"early,omitempty"`
+	Text   string          `json:"text"`
+	Detail json.RawMessage `json:"detail,omitempty"`
+	Action json.RawMessage `json:"action,omitempty"` // an Action
 }
 
 // Action is what a request does, as it was decided on.

@@ -127,6 +127,9 @@ func (b *Builder) intent(s *openSession, h *Header, body []byte, leaf string) er
 	}
 	var v Intent
 	if b.decode(h, body, &v) {
+		if v.Early {
+			b.early(h, &v)
+		}
 		// Only what the population shows is kept until the outcome.
 		v.Text, v.Detail = cutCell(v.Text), nil
 		in.body = &v
@@ -135,6 +138,18 @@ func (b *Builder) intent(s *openSession, h *Header, body []byte, leaf string) er
 		}
 	}
 	return nil
+}
+
+// early checks a request that was forwarded before its entry was durable: only reads are, in the mode for it.
+func (b *Builder) early(h *Header, in *Intent) {
+	var does Action
+	if err := json.Unmarshal(in.Action, &does); err != nil || in.Opaque || h.Decision != "allow" || len(does.Statements) != 1 ||
+		does.Statements[0].Verb != "SELECT" || len(does.Effects) > 1 || len(does.Effects) == 1 && does.Effects[0] != "read" {
+		b.problem(Integrity, at(h.Index), "it was forwarded before it was recorded, and is no read")
+	}
+	if len(b.sync) > 0 && !b.sync["release"] {
+		b.problem(Integrity, at(h.Index), "it was forwarded before it was recorded, which the sync mode of its start does not do")
+	}
 }
 
 func (b *Builder) chunk(s *openSession, h *Header, body []byte) error {

@@ -47,6 +47,8 @@ type Action struct {
 	// HasFilter: every part that changes or removes rows has a condition that depends on the row; where nothing does, every
 	// part that reads rows.
 	HasFilter bool
+	// ProvenRead: it only reads rows of plain tables, which is certain and not only likely (design: sync mode "release").
+	ProvenRead bool
 	// Fingerprint names requests that differ in their constants alone, with the version of the grammar before it; "" if there is none.
 	Fingerprint string
 	// Parameters are the values bound to the request: string, []byte or nil. Where it is nil they are those of Detail (Bound).

@@ -80,7 +80,7 @@ func OpenBook(ctx context.Context, c *config.Loaded, fsys vfs.FS, version, purpo
 	jo.OnFailure = func(err error) { log.Error("the journal has stopped; the gate is closed", "err", err) }
 	b.Ledger, err = ledger.Open(ctx, fsys, dir, ledger.Options{
 		KEK: keys.KEK, Signer: keys.Log, PublicKeys: keys.Public, Version: version, BinarySHA: binarySHA(), Purpose: purpose,
-		Journal: jo, Heartbeat: time.Duration(c.Heartbeat), Counters: b.counters,
+		Release: c.Sync == config.SyncRelease, Journal: jo, Heartbeat: time.Duration(c.Heartbeat), Counters: b.counters,
 	})
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
@@ -169,7 +169,7 @@ func (a *App) build(ctx context.Context) error {
 		return err
 	}
 	a.gate = enforce.New(enforce.Options{
-		Verifier: a.verifier, Recorder: a.book.Ledger, Snapshot: snap, Log: a.log,
+		Verifier: a.verifier, Recorder: a.book.Ledger, Snapshot: snap, Release: a.cfg.Sync == config.SyncRelease, Log: a.log,
 		Dialer: &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second},
 	})
 	a.book.mu.Lock()

@@ -87,6 +87,9 @@ func AppendIntent(dst []byte, in *evidence.Intent) []byte {
 	}
 	dst = append(dst, `,"opaque":`...)
 	dst = strconv.AppendBool(dst, in.Opaque)
+	if in.Early {
+		dst = append(dst, `,"early":true`...)
+	}
 	dst = append(dst, `,"text":`...)
 	dst = AppendString(dst, in.Text)
 	if len(in.Detail) > 0 {

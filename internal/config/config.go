@@ -17,7 +17,8 @@ type Config struct {
 	// paths are relative to the configuration file, here and everywhere.
 	Data string `yaml:"data"`
 	// Sync says when a record counts as durable: "always" (synced before
-	// anything is forwarded or released) or "insecure_interval" (written before, synced every few
+	// anything is forwarded or released), "release" (as always, but a proven read is forwarded while its record is being
+	// synced, and its answer waits for that) or "insecure_interval" (written before, synced every few
 	// milliseconds: safe from a crash of the process, not from a loss of power). Default always.
 	Sync string `yaml:"sync"`
 	// Heartbeat is the longest time without an entry in the book. Default 30s.
@@ -47,6 +48,9 @@ type Config struct {
 	// Ops is the HTTP address for health checks and metrics.
 	Ops Ops `yaml:"ops"`
 }
+
+// SyncRelease is the value of Config.Sync that forwards proven reads before their records are synced.
+const SyncRelease = "release"
 
 // ReloadOnSignal is the value of Config.Reload that leaves files alone until a signal comes.
 const ReloadOnSignal = "signal"

@@ -27,7 +27,7 @@ func (ld *loader) validate() {
 	if c.Data == "" {
 		ld.problem(root, "data", "must name the directory of the book")
 	}
-	ld.oneOf(root, "sync", c.Sync, "", "always", "insecure_interval")
+	ld.oneOf(root, "sync", c.Sync, "", "always", SyncRelease, "insecure_interval")
 	ld.oneOf(root, "reload", c.Reload, "", "change", ReloadOnSignal)
 	ld.oneOf(root, "index.text", c.Index.Text, "", "on", "off")
 	for name, ref := range map[string]string{"kek": c.Keys.KEK, "log": c.Keys.Log, "package": c.Keys.Package, "ssh": c.Keys.SSH} {

@@ -28,6 +28,7 @@ type Exchange struct {
 	deny  *access.DenyError
 	// unrecorded: the intent could not be appended, so there is nothing to pair.
 	unrecorded bool
+	early      bool // it is forwarded before its intent is durable
 	intent     Receipt
 
 	mu        sync.Mutex
@@ -109,6 +110,8 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 		s.mu.Unlock() // renewed meanwhile: the record must say of whom the decision was
 	}
 	defer s.mu.Unlock()
+	x.early = s.gate.release && a.ProvenRead && x.deny == nil && a.Origin == "" && a.Own == ""
+	in.Early = x.early
 	decision := access.Allow
 	switch {
 	case x.deny != nil:
@@ -258,18 +261,20 @@ func (x *Exchange) Fatal() bool {
 	return false
 }
 
-// Ready blocks until the intent is durable. A nil error means: forward now.
+// Ready blocks until the intent is durable, unless the exchange is one that need not wait (Early). A nil error means: forward now.
 // Otherwise it is the *access.DenyError of the refusal, durable too, or that
 // of a gate that cannot record.
 func (x *Exchange) Ready(ctx context.Context) error {
 	if x.unrecorded {
 		return x.deny
 	}
-	if err := x.intent.Wait(ctx); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	if !x.early {
+		if err := x.intent.Wait(ctx); err != nil {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			return errClosed(err)
 		}
-		return errClosed(err)
 	}
 	if x.deny != nil {
 		return x.deny
@@ -279,6 +284,15 @@ func (x *Exchange) Ready(ctx context.Context) error {
 	x.readyUS = time.Since(x.began).Microseconds()
 	x.mu.Unlock()
 	return nil
+}
+
+// Early returns the receipt that nothing of the answer may be released before, where the request is forwarded before its
+// intent is durable: a proven read in the sync mode "release". It returns nil for all others.
+func (x *Exchange) Early() Receipt {
+	if !x.early || x.unrecorded {
+		return nil
+	}
+	return x.intent
 }
 
 // errOver is what Request and Answer return once the exchange has its outcome.
@@ -308,7 +322,7 @@ func (x *Exchange) RequestDone(ctx context.Context) error {
 }
 
 // Answer records frames of the answer, in wire order, all but the closing one.
-// When it returns nil they may be released.
+// When it returns nil they may be released, those of an Early exchange once that receipt has resolved too.
 func (x *Exchange) Answer(ctx context.Context, frames []byte) error {
 	return x.write(ctx, &x.out, evidence.KindAnswer, frames)
 }

@@ -32,7 +32,9 @@ type Options struct {
 	Recorder Recorder
 	Dialer   Dialer
 	Snapshot *Snapshot
-	Log      *slog.Logger // never receives payloads; nil discards
+	// Release forwards proven reads while their intents are being made durable; their answers wait for that.
+	Release bool
+	Log     *slog.Logger // never receives payloads; nil discards
 }
 
 // Gate admits sessions.
@@ -40,6 +42,7 @@ type Gate struct {
 	verifier Verifier
 	rec      Recorder
 	dialer   Dialer
+	release  bool
 	log      *slog.Logger
 	snap     atomic.Pointer[Snapshot]
 	places   places
@@ -62,7 +65,7 @@ func New(o Options) *Gate {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gate{
-		verifier: o.Verifier, rec: o.Recorder, dialer: o.Dialer, log: o.Log,
+		verifier: o.Verifier, rec: o.Recorder, dialer: o.Dialer, release: o.Release, log: o.Log,
 		sessions: make(map[evidence.ID]*Session),
 	}
 	g.snap.Store(o.Snapshot)

@@ -56,7 +56,9 @@ type Options struct {
 	BinarySHA  string
 	// Purpose says why the book is opened when it is not to serve, such as
 	// "offline export".
-	Purpose   string
+	Purpose string
+	// Release is noted in the record: the door forwards proven reads before their intents are durable. The book itself is the same.
+	Release   bool
 	Journal   journal.Options
 	Heartbeat time.Duration // 0: DefaultHeartbeat
 	// Counters is asked for each heartbeat; nil gives zeros.
@@ -242,11 +244,12 @@ func (l *Ledger) Err() error {
 func (l *Ledger) Stats() journal.Stats { return l.log.Stats() }
 
 // SyncMode returns the name of the mode in force.
-func (l *Ledger) SyncMode() string { return modeName(l.opt.Journal.Mode) }
-
-func modeName(m journal.Mode) string {
-	if m == journal.SyncInsecureInterval {
+func (l *Ledger) SyncMode() string {
+	switch {
+	case l.opt.Journal.Mode == journal.SyncInsecureInterval:
 		return "insecure_interval"
+	case l.opt.Release:
+		return "release"
 	}
 	return "always"
 }

@@ -171,7 +171,7 @@ func (l *Ledger) survey(last Stored) (map[evidence.ID]*orphan, error) {
 func (l *Ledger) start(ctx context.Context, last Stored, found *journal.Recovery, open map[evidence.ID]*orphan) error {
 	body := evidence.Boot{
 		BootID: l.boot.String(), Version: l.opt.Version, BinarySHA: l.opt.BinarySHA, Origin: l.book.Origin,
-		Sync: modeName(l.opt.Journal.Mode), HeartbeatS: int(l.opt.Heartbeat.Seconds()), Head: last.Note,
+		Sync: l.SyncMode(), HeartbeatS: int(l.opt.Heartbeat.Seconds()), Head: last.Note,
 		Purpose: l.opt.Purpose,
 	}
 	intents := 0

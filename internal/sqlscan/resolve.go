@@ -22,6 +22,9 @@ type Relation struct {
 	Name
 	// Columns by name, nil if not known.
 	Columns []string
+	// Plain: a table whose rows are read from the table and nothing else: no view, no foreign table, no row security, no rules,
+	// and its children are plain too.
+	Plain bool
 	// Reading and Writing are what it does beside that: code that views, policies, triggers, rules, defaults and constraints
 	// run, and connections of foreign tables.
 	Reading, Writing access.Effects
@@ -51,7 +54,7 @@ func (c *Catalog) Resolve(s *Scan, known func(Name) bool) *Scan {
 }
 
 func (c *Catalog) statement(st *Statement, known func(Name) bool) {
-	r := resolution{c: c, seen: map[Object]bool{}, known: known}
+	r := resolution{c: c, seen: map[Object]bool{}, known: known, proven: true}
 	for _, o := range st.Objects {
 		r.object(o)
 	}
@@ -68,6 +71,7 @@ func (c *Catalog) statement(st *Statement, known func(Name) bool) {
 	}
 	st.Effects |= r.beside
 	st.Columns = c.columns(st.Columns)
+	st.ProvenRead = r.proven && st.Verb == "SELECT" && st.Opaque == "" && st.Effects&^access.EffectRead == 0
 }
 
 type resolution struct {
@@ -76,6 +80,7 @@ type resolution struct {
 	seen    map[Object]bool
 	beside  access.Effects
 	known   func(Name) bool
+	proven  bool // all so far is PostgreSQL's own code over plain tables
 }
 
 func (r *resolution) add(o Object) {
@@ -89,6 +94,7 @@ func (r *resolution) add(o Object) {
 func (r *resolution) routines(kind string, n Name, of map[string][]Routine) (found bool) {
 	for _, f := range of[n.Name] {
 		if n.Schema == "" || n.Schema == f.Schema {
+			r.proven = false
 			r.add(Object{Kind: kind, Name: f.Name, Effect: f.Effect})
 			found = true
 		}
@@ -104,6 +110,7 @@ func (r *resolution) object(o Object) {
 	switch o.Kind {
 	case "function":
 		found := r.routines("function", o.Name, r.c.Functions)
+		r.proven = r.proven && (o.Schema == "" || o.Schema == "pg_catalog") && computes(o.Name.Name)
 		if !found || o.Schema == "" && builtinFunction(o.Name.Name) {
 			r.add(o)
 		}
@@ -115,6 +122,7 @@ func (r *resolution) object(o Object) {
 		if r.routines("type", o.Name, r.c.Types) {
 			return
 		}
+		r.proven = r.proven && (o.Schema == "" || o.Schema == "pg_catalog") && builtinTypes[o.Name.Name]
 		if r.rowType(o.Name) {
 			o.Effect = 0
 		}
@@ -122,6 +130,7 @@ func (r *resolution) object(o Object) {
 	case "relation":
 		r.relation(o)
 	default:
+		r.proven = false
 		r.add(o)
 	}
 }
@@ -136,6 +145,12 @@ func (r *resolution) rowType(n Name) bool {
 	return false
 }
 
+// computes reports whether a function of pg_catalog certainly does nothing but compute.
+func computes(name string) bool {
+	effect, ok := reviewed[name]
+	return ok && effect == 0 || !ok && harmless[name]
+}
+
 func builtinFunction(name string) bool {
 	_, ok := reviewed[name]
 	return ok || harmless[name]
@@ -148,6 +163,7 @@ func (r *resolution) relation(o Object) {
 			continue
 		}
 		found = true
+		r.proven = r.proven && rel.Plain && rel.Reading == 0
 		r.add(Object{Kind: o.Kind, Name: rel.Name, Effect: o.Effect})
 		switch o.Effect {
 		case access.EffectRead, access.EffectLock:
@@ -165,6 +181,7 @@ func (r *resolution) relation(o Object) {
 	if found {
 		return
 	}
+	r.proven = false
 	r.add(o)
 	if o.Effect != access.EffectSchema && o.Effect != access.EffectAccess && o.Schema != "pg_temp" && (r.known == nil || !r.known(o.Name)) {
 		r.beside |= access.EffectExecute // a view or rule that came since the catalog was read may stand behind it

@@ -46,6 +46,9 @@ type Statement struct {
 	// Literals are its constants, and Parameters the highest number of a parameter.
 	Literals   []string
 	Parameters int
+	// ProvenRead: it is a SELECT from plain tables alone, with functions, operators and types that are certainly PostgreSQL's
+	// own and only compute. Only Resolve says so.
+	ProvenRead bool
 }
 
 // Name is a name with its schema, "" if the text does not say.

@@ -32,6 +32,7 @@ type answers struct {
 	out  []byte
 	wait enforce.Receipt // what must be durable before out goes
 	also enforce.Receipt // the same, of exchanges that the request pump ended
+	read enforce.Receipt // the same, of a read that was forwarded before its intent was durable
 	// barrier is where a frame of a Query begins that may close it, and must
 	// wait for the outcome; -1 if there is none.
 	barrier int
@@ -86,7 +87,7 @@ func (p *answers) flush() error {
 	if end == 0 {
 		return nil
 	}
-	for _, receipt := range []*enforce.Receipt{&p.wait, &p.also} {
+	for _, receipt := range []*enforce.Receipt{&p.read, &p.wait, &p.also} {
 		if *receipt == nil {
 			continue
 		}
@@ -236,6 +237,9 @@ func (p *answers) record(ex *exch, frames []byte) error {
 		}
 	}
 	if !ex.silent {
+		if early := ex.x.Early(); early != nil {
+			p.read = early
+		}
 		p.out = append(p.out, frames...)
 	}
 	return nil
@@ -276,7 +280,7 @@ func (p *answers) end(ex *exch, closing []byte) error {
 		return err
 	}
 	p.barrier = -1
-	p.wait = receipt
+	p.wait, p.read = receipt, nil // it covers what was recorded before it
 	return nil
 }
 

@@ -196,6 +196,7 @@ func (r *catalogReader) relation(row []string) {
 	if row[3] == "f" {
 		rel.Reading, rel.Writing = access.EffectNetwork, access.EffectNetwork
 	}
+	rel.Plain = (row[3] == "r" || row[3] == "p") && row[4] == "f"
 	r.byOID[row[0]], r.kinds[row[0]] = rel, row[3]
 	r.types[row[0]] = strings.Fields(row[6])
 	r.cat.Relations[rel.Name.Name] = append(r.cat.Relations[rel.Name.Name], rel)
@@ -226,6 +227,7 @@ func (r *catalogReader) trigger(row []string) {
 
 func (r *catalogReader) rule(row []string) {
 	if rel := r.byOID[row[0]]; rel != nil {
+		rel.Plain = false
 		rel.Reading |= access.EffectExecute
 		rel.Writing |= access.EffectExecute
 	}
@@ -247,11 +249,12 @@ func (r *catalogReader) inherit() {
 			c := r.byOID[child]
 			for _, parent := range parents {
 				p := r.byOID[parent]
-				if c == nil || p == nil || p.Reading|c.Reading == p.Reading && p.Writing|c.Writing == p.Writing {
+				if c == nil || p == nil || p.Reading|c.Reading == p.Reading && p.Writing|c.Writing == p.Writing && p.Plain == (p.Plain && c.Plain) {
 					continue
 				}
 				p.Reading |= c.Reading
 				p.Writing |= c.Writing
+				p.Plain = p.Plain && c.Plain
 				changed = true
 			}
 		}

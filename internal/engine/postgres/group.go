@@ -347,6 +347,9 @@ func (q *requests) closeGroup(ctx context.Context) error {
 	return nil
 }
 
+// firstNormalOID is the first number of what is not PostgreSQL's own (FirstNormalObjectId in access/transam.h).
+const firstNormalOID = 16384
+
 // understand puts what the group does into its action.
 func (g *group) understand(ctx context.Context, q *requests) {
 	switch {
@@ -359,6 +362,10 @@ func (g *group) understand(ctx context.Context, q *requests) {
 		// Again: definitions may have changed since the Parse.
 		g.st.does = q.understand(ctx, g.st.text)
 		g.st.does.fill(&g.a)
+		// Making a value of another type than PostgreSQL's own may run code, and what only prepares leaves a name behind.
+		if g.a.Op != "execute" || slices.ContainsFunc(g.st.oids, func(oid uint32) bool { return oid >= firstNormalOID }) {
+			g.a.ProvenRead = false
+		}
 		if g.uncertain {
 			unclear(&g.a, "code that ran since may have changed what the name stands for")
 		}

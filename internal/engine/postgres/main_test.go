@@ -117,6 +117,12 @@ func start(t *testing.T, opts ...option) *harness {
 
 func startTB(t testing.TB, opts ...option) *harness {
 	t.Helper()
+	return startGate(t, &enforce.Options{}, opts...)
+}
+
+// startGate is start with some of the gate's options given.
+func startGate(t testing.TB, o *enforce.Options, opts ...option) *harness {
+	t.Helper()
 	cert, pool, err := selfSigned()
 	if err != nil {
 		t.Fatal(err)
@@ -145,12 +151,11 @@ func startTB(t testing.TB, opts ...option) *harness {
 	for _, o := range opts {
 		o(target, l, &limits)
 	}
-	h.gate = enforce.New(enforce.Options{
-		Verifier: h.tokens, Recorder: h.rec, Dialer: &net.Dialer{},
-		Snapshot: &enforce.Snapshot{
-			SHA256: strings.Repeat("ab", 32), Targets: map[string]*enforce.Target{"orders": target}, ExpiryDrain: 2 * time.Second, Policy: anything{},
-		},
-	})
+	o.Verifier, o.Recorder, o.Dialer = h.tokens, h.rec, &net.Dialer{}
+	o.Snapshot = &enforce.Snapshot{
+		SHA256: strings.Repeat("ab", 32), Targets: map[string]*enforce.Target{"orders": target}, ExpiryDrain: 2 * time.Second, Policy: anything{},
+	}
+	h.gate = enforce.New(*o)
 	h.driver = New(engine.Config{Gate: h.gate, Limits: limits, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	h.driver.unresolved = true
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

@@ -39,6 +39,7 @@ func understand(text string, scan *sqlscan.Scan) *understood {
 		u.doubtful = u.doubtful || changesNames(st)
 		a.Statements = append(a.Statements, statementOf(st))
 	}
+	a.ProvenRead = len(scan.Statements) == 1 && scan.Statements[0].ProvenRead && a.Understood
 	a.Fingerprint = sqlscan.Fingerprint(text, grammar)
 	a.Account = audit.Account(a)
 	return u
@@ -71,6 +72,7 @@ func (q *requests) understand(ctx context.Context, text string) *understood {
 		return known.texts.Get(text)
 	}
 	u := understand(text, known.catalog.Resolve(db.of.scans.Get(text), func(n sqlscan.Name) bool { return q.made[n] }))
+	u.action.ProvenRead = false // what the session has changed is not in the catalog yet
 	if q.renamed {
 		unclear(&u.action, "the session has changed definitions, which the gateway learns when its transaction is over")
 		u.doubtful = true
@@ -174,11 +176,12 @@ func statementOf(st *sqlscan.Statement) access.Statement {
 func (u *understood) fill(a *access.Action) {
 	a.Understood, a.Why, a.Effects, a.Statements = u.action.Understood, u.action.Why, u.action.Effects, u.action.Statements
 	a.HasFilter, a.Fingerprint, a.Account = u.action.HasFilter, u.action.Fingerprint, u.action.Account
+	a.ProvenRead = u.action.ProvenRead
 }
 
 // unclear makes an action one that is not understood.
 func unclear(a *access.Action, why string) {
-	a.Understood, a.Why, a.HasFilter = false, why, false
+	a.Understood, a.Why, a.HasFilter, a.ProvenRead = false, why, false, false
 	a.Effects |= access.EffectExecute
 	a.Account = nil
 }
