@@ -157,7 +157,16 @@ func digest(files map[string]string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// read reads a file once: what is parsed is what Files holds and what people
+// signed, also where two patterns name one file that changes in between.
 func (ld *loader) read(path string) (*file, error) {
+	name, err := filepath.Rel(ld.l.Dir, path)
+	if err != nil {
+		name = path
+	}
+	if text, ok := ld.l.Files[name]; ok {
+		return &file{name: name, text: []byte(text)}, nil
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -171,10 +180,6 @@ func (ld *loader) read(path string) (*file, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
-	}
-	name, err := filepath.Rel(ld.l.Dir, path)
-	if err != nil {
-		name = path
 	}
 	ld.l.Files[name] = string(text)
 	return &file{name: name, text: text}, nil
