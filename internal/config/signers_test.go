@@ -232,6 +232,7 @@ func TestSG04HostileDirectory(t *testing.T) {
 	must(os.Symlink("/dev/zero", filepath.Join(dir, "zero.sig")))
 	must(os.Symlink("pipe.sig", filepath.Join(dir, "link-to-pipe.sig")))
 	must(os.Symlink("nowhere", filepath.Join(dir, "nowhere.sig")))
+	must(os.Symlink("nowhere", filepath.Join(dir, "\x1b[2Jnowhere.sig")))
 	must(os.Symlink("loop.sig", filepath.Join(dir, "loop.sig")))
 	s.write("signatures/huge.sig", strings.Repeat("x", 1<<20))
 	s.write("signatures/empty.sig", "")

@@ -278,7 +278,6 @@ func TestMalformed(t *testing.T) {
 		"version 2":                 change(func(e *envelope) { e.version = 2 }),
 		"bytes behind":              change(func(e *envelope) { e.behind = "x" }),
 		"hash relabelled":           change(func(e *envelope) { e.hash = "sha256" }),
-		"hash sha1":                 sign(envelope{magic: magic, version: 1, key: good.key, namespace: namespace, hash: "sha1"}).armoured(),
 		"reserved not signed":       change(func(e *envelope) { e.reserved = "tag" }),
 		"other namespace":           sign(envelope{magic: magic, version: 1, key: good.key, namespace: "file", hash: "sha512"}).armoured(),
 		"namespace longer":          sign(envelope{magic: magic, version: 1, key: good.key, namespace: namespace + "x", hash: "sha512"}).armoured(),
@@ -295,6 +294,12 @@ func TestMalformed(t *testing.T) {
 	} {
 		if err := verify(armoured); err == nil {
 			t.Errorf("%s: verified", name)
+		}
+	}
+	for _, hash := range []string{"sha1", "md5", ""} {
+		e := envelope{magic: magic, version: 1, key: good.key, namespace: namespace, hash: hash}
+		if err := verify(sign(e).armoured()); err == nil || !strings.Contains(err.Error(), "is not accepted") {
+			t.Errorf("hash %q: %v", hash, err)
 		}
 	}
 	for i := range len(text) { // one flipped bit anywhere
