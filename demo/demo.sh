@@ -193,8 +193,6 @@ say "Export the evidence package, and verify it offline with the trust file alon
 g evidence export -o "$work/package.zip"
 $verify "$work/package.zip" --trust "$work/trust.txt" | tee "$work/verify.out" || fail "the package does not verify"
 
-grep -q '^decisions: *[1-9][0-9]* decided again with the same result' "$work/verify.out" || [ -n "$broken" ] || fail "nothing was decided again"
-
 say "The same core with sha256sum, openssl and ssh-keygen"
 mkdir "$work/unpacked"
 unzip -q "$work/package.zip" -d "$work/unpacked"
@@ -203,6 +201,7 @@ sh "$work/unpacked/verify/verify.sh" "$work/unpacked" "$work/trust.txt" root || 
 say "Flip one byte in a copy: the verifier refuses it and says where"
 (cd "$root" && go run ./demo/tamper flip "$work/package.zip" "$work/flipped.zip")
 if $verify "$work/flipped.zip" --trust "$work/trust.txt"; then fail "a flipped byte was not noticed"; fi
+grep -q '^decisions: *[1-9][0-9]* decided again with the same result' "$work/verify.out" || fail "nothing was decided again"
 
 say "Edit the claims and re-sign everything with the gateway's own keys: the issuer's signature does not hold"
 (cd "$root" && go run ./demo/tamper claims "$work/package.zip" "$work/forged.zip" "$gate/keys")

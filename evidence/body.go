@@ -77,6 +77,13 @@ type Config struct {
 	Cause string            `json:"cause"` // "start" or "reload"
 	// Packs are the rules of the packs that it names: those of this version of the program.
 	Packs []ConfigRule `json:"packs,omitempty"`
+	// Signers are the people who must sign the next configuration; nil if nobody must.
+	Signers *ConfigSigners `json:"signers,omitempty"`
+	// SignedBy names the persons who signed this one, Signatures has their
+	// signatures and Manifest the exact text that they signed: digests of the files.
+	SignedBy   []string          `json:"signed_by,omitempty"`
+	Signatures []ConfigSignature `json:"signatures,omitempty"`
+	Manifest   string            `json:"manifest,omitempty"`
 }
 
 // ConfigRule is a rule of a pack, with the name "pack/rule".
@@ -86,6 +93,26 @@ type ConfigRule struct {
 	Then   string `json:"then"` // "allow", "deny" or "hold"
 	Reason string `json:"reason,omitempty"`
 	Hint   string `json:"hint,omitempty"`
+}
+
+// ConfigSigners says how many persons must sign, and with which keys.
+type ConfigSigners struct {
+	Quorum int            `json:"quorum"`
+	Keys   []ConfigSigner `json:"keys"`
+}
+
+// ConfigSigner is a key of a person.
+type ConfigSigner struct {
+	Person      string `json:"person"`
+	Key         string `json:"key"`         // as in authorized_keys
+	Fingerprint string `json:"fingerprint"` // "SHA256:…"
+}
+
+// ConfigSignature is a person's signature of a manifest, namespace gatebook-config.
+type ConfigSignature struct {
+	Person      string `json:"person"`
+	Fingerprint string `json:"fingerprint"`
+	Signature   string `json:"signature"` // as ssh-keygen -Y sign wrote it
 }
 
 // Key is the body of a key entry: the public keys in force.
@@ -107,7 +134,7 @@ type Admin struct {
 
 // Gate is the body of a gate entry.
 type Gate struct {
-	Event  string `json:"event"` // "low-disk", "reopened", "closed"
+	Event  string `json:"event"` // "low-disk", "reopened", "closed", "config-refused"
 	Detail string `json:"detail,omitempty"`
 }
 

@@ -227,7 +227,11 @@ func (b *Builder) control(h *Header, body []byte, leaf string) error {
 	case KindConfig:
 		var v Config
 		if b.decode(h, body, &v) {
-			return row(&popContinuity, "configuration "+v.Cause, "", "sha256 "+v.SHA256)
+			detail := "sha256 " + v.SHA256
+			if len(v.SignedBy) > 0 {
+				detail += ", signed by " + strings.Join(v.SignedBy, ", ")
+			}
+			return row(&popContinuity, "configuration "+v.Cause, "", detail)
 		}
 	case KindHeartbeat:
 		var v Heartbeat

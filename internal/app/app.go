@@ -38,11 +38,12 @@ const (
 )
 
 // SocketPath returns where a running gateway's admin socket is.
-func SocketPath(c *config.Loaded) string { return filepath.Join(dataDir(c), socketName) }
+func SocketPath(c *config.Loaded) string { return filepath.Join(DataDir(c), socketName) }
 
-func dataDir(c *config.Loaded) string {
+// DataDir returns the absolute path of the data directory.
+func DataDir(c *config.Loaded) string {
 	if filepath.IsAbs(c.Data) {
-		return c.Data
+		return filepath.Clean(c.Data)
 	}
 	return filepath.Join(c.Dir, c.Data)
 }
@@ -54,10 +55,13 @@ type Book struct {
 	Admin  *admin.Service
 
 	cfg   *config.Loaded
+	fs    vfs.FS
 	lock  io.Closer
 	index *follower
-	gate  *enforce.Gate // set before counters are asked for
-	mu    sync.Mutex
+
+	mu      sync.Mutex      // guards what follows
+	gate    *enforce.Gate   // set before counters are asked for; nil if there is no gateway
+	signers *config.Signers // those in force; nil if nobody must sign
 }
 
 // OpenBook takes the data directory's lock and opens the book. purpose is ""
@@ -67,7 +71,7 @@ func OpenBook(ctx context.Context, c *config.Loaded, fsys vfs.FS, version, purpo
 	if err != nil {
 		return nil, err
 	}
-	dir := dataDir(c)
+	dir := DataDir(c)
 	lock, err := vfs.OS().Lock(filepath.Join(dir, lockName))
 	if errors.Is(err, vfs.ErrLocked) {
 		return nil, fmt.Errorf("%s is in use by another gatebook process", dir)
@@ -75,7 +79,10 @@ func OpenBook(ctx context.Context, c *config.Loaded, fsys vfs.FS, version, purpo
 	if err != nil {
 		return nil, err
 	}
-	b := &Book{Keys: keys, cfg: c, lock: lock}
+	b := &Book{Keys: keys, cfg: c, fs: fsys, lock: lock}
+	if b.signers, err = readSigners(fsys, dir); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	jo := journalOptions(c)
 	jo.OnFailure = func(err error) { log.Error("the journal has stopped; the gate is closed", "err", err) }
 	b.Ledger, err = ledger.Open(ctx, fsys, dir, ledger.Options{
@@ -161,6 +168,10 @@ func New(ctx context.Context, c *config.Loaded, fsys vfs.FS, version string, log
 }
 
 func (a *App) build(ctx context.Context) error {
+	approval, err := a.approve(ctx, a.cfg)
+	if err != nil {
+		return err
+	}
 	snap, err := snapshot(a.cfg)
 	if err != nil {
 		return err
@@ -193,7 +204,10 @@ func (a *App) build(ctx context.Context) error {
 	if a.ops, err = newOps(a); err != nil {
 		return errors.Join(err, a.server.Stop())
 	}
-	return a.recordConfig(ctx, a.cfg, "start")
+	if err := a.keep(a.cfg); err != nil {
+		return errors.Join(err, a.server.Stop())
+	}
+	return a.recordConfig(ctx, a.cfg, approval, "start")
 }
 
 func (a *App) listen(l *config.Listener) error {
@@ -211,14 +225,8 @@ func (a *App) listen(l *config.Listener) error {
 	})
 }
 
-func (a *App) recordConfig(ctx context.Context, c *config.Loaded, cause string) error {
-	var packs []evidence.ConfigRule
-	for _, r := range config.PackRules(c.Packs) {
-		packs = append(packs, evidence.ConfigRule{Name: r.Name, When: r.When, Then: r.Then.String(), Reason: r.Reason, Hint: r.Hint})
-	}
-	r, err := a.book.Ledger.Control(audit.NewClosing(evidence.KindConfig, &evidence.Config{
-		SHA256: c.SHA256, Main: filepath.Base(c.Path), Files: c.Files, Cause: cause, Packs: packs,
-	}))
+func (a *App) recordConfig(ctx context.Context, c *config.Loaded, approval *config.Approval, cause string) error {
+	r, err := a.book.Ledger.Control(audit.NewClosing(evidence.KindConfig, configEntry(c, approval, cause)))
 	if err != nil {
 		return err
 	}
@@ -247,7 +255,7 @@ func (a *App) Run(ctx, hard context.Context) error {
 	back(a.book.index.run)
 	back(a.watch)
 	back(a.watchFiles)
-	wait, err := a.book.Admin.Serve(life, filepath.Join(dataDir(a.cfg), socketName), a.log)
+	wait, err := a.book.Admin.Serve(life, filepath.Join(DataDir(a.cfg), socketName), a.log)
 	if err != nil {
 		end(err)
 		group.Wait()
@@ -322,12 +330,16 @@ func (a *App) stop(hard context.Context, cut, end context.CancelCauseFunc, group
 	return errors.Join(append(errs, a.book.Close(final, cause))...)
 }
 
-// Reload reads the configuration again. Targets and limits of sessions take
-// effect for new sessions; what needs a restart is refused by name and nothing changes.
+// Reload reads the configuration again, if enough of the signers in force, and of its own, signed it. Targets and
+// limits of sessions take effect for new sessions; what needs a restart is refused by name and nothing changes.
 func (a *App) Reload(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c, err := config.Load(a.cfg.Path)
+	if err != nil {
+		return fmt.Errorf("the configuration stays as it was: %w", err)
+	}
+	approval, err := a.approve(ctx, c)
 	if err != nil {
 		return fmt.Errorf("the configuration stays as it was: %w", err)
 	}
@@ -338,8 +350,11 @@ func (a *App) Reload(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the configuration stays as it was: %w", err)
 	}
-	if err := a.recordConfig(ctx, c, "reload"); err != nil {
-		return err
+	if err := a.keep(c); err != nil {
+		return fmt.Errorf("the configuration stays as it was: %w", err)
+	}
+	if err := a.recordConfig(ctx, c, approval, "reload"); err != nil {
+		return fmt.Errorf("the configuration stays as it was: %w", err)
 	}
 	a.cfg = c
 	a.gate.SetSnapshot(snap)

@@ -2,10 +2,12 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/gatebook/gatebook/internal/admin"
@@ -23,6 +25,9 @@ func Check(ctx context.Context, c *config.Loaded, book *Book, log *slog.Logger) 
 	k := &checker{ctx: ctx, c: c}
 	k.keys()
 	k.listeners()
+	if !k.signatures(book) {
+		return k.list
+	}
 	k.issuers()
 	k.targets(book, log)
 	return k.list
@@ -40,6 +45,38 @@ func (k *checker) add(what string, err error, good string) {
 		f.Detail = err.Error()
 	}
 	k.list = append(k.list, f)
+}
+
+// signatures reports who signed the files as they are now. It returns false if what is to be checked may not come into
+// force: nothing is then asked, since whoever wrote an unsigned configuration could have a password sent anywhere.
+func (k *checker) signatures(book *Book) bool {
+	if book == nil {
+		return true
+	}
+	book.mu.Lock()
+	inForce, running := book.signers, book.gate != nil
+	book.mu.Unlock()
+	c := k.c
+	if running { // what is checked is in force; what a reload would read may be another
+		var err error
+		if c, err = config.Load(k.c.Path); err != nil {
+			k.add("signatures", err, "")
+			return true
+		}
+	}
+	approval, err := c.Approve(inForce)
+	if !approval.Demanded {
+		return true
+	}
+	detail := "signed by " + strings.Join(approval.SignedBy(), ", ")
+	for _, f := range approval.Ignored {
+		detail += fmt.Sprintf("; note: %s does not count: %s", f.File, f.Why)
+	}
+	k.add("signatures", err, detail)
+	if err != nil && !running {
+		k.add("issuers and targets", errors.New("not asked, because the configuration is not signed"), "")
+	}
+	return err == nil || running
 }
 
 func (k *checker) keys() {

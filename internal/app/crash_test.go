@@ -24,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gatebook/gatebook/internal/admin"
+	"github.com/gatebook/gatebook/internal/config"
 	"github.com/gatebook/gatebook/internal/journal"
 	"github.com/gatebook/gatebook/internal/testkit/bookcheck"
 	"github.com/gatebook/gatebook/internal/vfs"
@@ -446,11 +447,11 @@ func TestConfigIsRecordedFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := &App{cfg: p.config(t), book: book}
-	if err := a.recordConfig(t.Context(), a.cfg, "start"); err != nil {
+	if err := a.recordConfig(t.Context(), a.cfg, &config.Approval{}, "start"); err != nil {
 		t.Fatal(err)
 	}
 	disk.FailOp(faultfs.OpSync, faultfs.EIO, nil)
-	if err := a.recordConfig(t.Context(), a.cfg, "reload"); !errors.Is(err, journal.ErrStopped) {
+	if err := a.recordConfig(t.Context(), a.cfg, &config.Approval{}, "reload"); !errors.Is(err, journal.ErrStopped) {
 		t.Errorf("a configuration whose record is not durable: %v", err)
 	}
 	if err := book.Close(context.Background(), "test"); err == nil {

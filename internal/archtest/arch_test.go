@@ -22,6 +22,7 @@ var may = map[string][]string{
 	"internal/access":          {},
 	"internal/secret":          {},
 	"internal/vfs":             {},
+	"internal/sshsig":          {},
 	"internal/vfs/faultfs":     {"internal/vfs"},
 	"internal/vfs/crashfs":     {"internal/vfs"},
 	"internal/vfs/vfstest":     {"internal/vfs"},
@@ -40,7 +41,7 @@ var may = map[string][]string{
 	"internal/engine":          {"internal/access", "internal/enforce"},
 	"internal/engine/postgres": {"evidence", "internal/access", "internal/audit", "internal/engine", "internal/enforce", "internal/secret", "internal/sqlscan", "internal/wire/pgwire"},
 	"internal/server":          {"internal/access", "internal/engine"},
-	"internal/config":          {"internal/access", "internal/policy", "internal/secret"},
+	"internal/config":          {"internal/access", "internal/policy", "internal/secret", "internal/sshsig"},
 	"internal/config/gen":      {},
 	"internal/judge":           {"evidence", "internal/access", "internal/config", "internal/policy"},
 	"internal/admin":           {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/index", "internal/ledger", "internal/secret"},
@@ -56,6 +57,7 @@ var may = map[string][]string{
 	},
 	"internal/archtest":          {},
 	"internal/testkit/pgserver":  {},
+	"internal/testkit/sshkey":    {},
 	"internal/testkit/bookcheck": {"internal/vfs"},
 	"internal/testkit/memrec":    {"evidence", "internal/access", "internal/audit", "internal/enforce"},
 	"internal/testkit/forge":     {"evidence"},
@@ -74,6 +76,7 @@ var forbidden = map[string][]string{
 	"internal/audit":       {"net", "os", "log/slog"},
 	"internal/enforce":     {"os", "net/http"},
 	"internal/policy":      {"net", "os", "log/slog"},
+	"internal/sshsig":      {"net", "os", "log/slog", "time"},
 }
 
 // allowedThirdParty is what the public package may link besides the standard library.

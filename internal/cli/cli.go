@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -53,6 +54,7 @@ type env struct {
 	stdout io.Writer
 	stderr io.Writer
 	config string
+	data   string
 	json   bool
 	level  string
 }
@@ -123,6 +125,7 @@ An auditor:      gatebook evidence export -o package.zip && gatebook evidence ve
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().StringVarP(&e.config, "config", "c", "gatebook.yaml", "configuration file")
+	root.PersistentFlags().StringVar(&e.data, "data", "", "refuse a configuration that names another data directory than this one")
 	root.PersistentFlags().StringVar(&e.level, "log-level", "info", "least level of the log on standard error: debug, info, warn, error")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
@@ -181,7 +184,30 @@ func (e *env) load() (*config.Loaded, error) {
 	if errors.As(err, &problems) {
 		return nil, fmt.Errorf("the configuration has %s:\n%w", plural(len(problems), "problem"), err)
 	}
-	return c, err
+	if err == nil {
+		err = e.pinned(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// pinned refuses a data directory other than that of --data. The signers in force are kept in
+// it, so that whoever writes the configuration could else name a directory where nobody must sign. Names
+// are compared, not what they lead to: a link could lead elsewhere a moment later.
+func (e *env) pinned(c *config.Loaded) error {
+	if e.data == "" {
+		return nil
+	}
+	want, err := filepath.Abs(e.data)
+	if err != nil {
+		return err
+	}
+	if got := app.DataDir(c); got != want {
+		return fmt.Errorf("the configuration names the data directory %q, and --data says %q: write data: %s", got, want, want)
+	}
+	return nil
 }
 
 // client returns a client of the running gateway, or of the book opened here

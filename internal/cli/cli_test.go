@@ -54,6 +54,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"dev", "issuer", "--address", "0.0.0.0:0"}, 3, "not on loopback"},
 		{[]string{"-c", missing, "serve", "--log-level", "loud"}, 3, "--log-level"},
 		{[]string{"-c", missing, "serve"}, 1, "none.yaml"}, {[]string{"-c", missing, "check"}, 1, "none.yaml"},
+		{[]string{"--data", dir, "-c", missing, "serve"}, 1, "none.yaml"},
 		{[]string{"-c", missing, "keys"}, 1, "none.yaml"}, {[]string{"-c", missing, "connect", "orders"}, 1, "none.yaml"},
 		{[]string{"evidence", "verify", pkg, "--trust", trust}, 1, "trust file, line 1"},
 		{[]string{"evidence", "verify", pkg, "--trust", missing}, 1, "none.yaml"},

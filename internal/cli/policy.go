@@ -17,7 +17,7 @@ import (
 
 func (e *env) policyCmd() *cobra.Command {
 	c := group("policy", "Check, test and explain what agents may do",
-		e.policyCheckCmd(), e.policyPacksCmd(), e.policyTestCmd(), e.policyExplainCmd(), e.policyReplayCmd())
+		e.policyCheckCmd(), e.policyPacksCmd(), e.policyTestCmd(), e.policyExplainCmd(), e.policyReplayCmd(), e.policyManifestCmd())
 	c.Long = `What the rules of the configuration say, tried out: these commands read the configuration and touch no target. Only replay reads
 the book, or an evidence package. The guide is docs/policy.md.`
 	return c
@@ -57,7 +57,21 @@ type checked struct {
 	Rules    []ruleLine    `json:"rules,omitempty"`
 	Packs    []string      `json:"packs,omitempty"`
 	Targets  []string      `json:"targets,omitempty"`
+	Signed   *signedLine   `json:"signatures,omitempty"`
 	Notes    []string      `json:"notes,omitempty"`
+}
+
+// signedLine says who signed a configuration that asks for signatures.
+type signedLine struct {
+	Quorum   int           `json:"quorum"`
+	SignedBy []string      `json:"signed_by"`
+	Ignored  []ignoredLine `json:"not_counted,omitempty"`
+	Error    string        `json:"error,omitempty"`
+}
+
+type ignoredLine struct {
+	File string `json:"file"`
+	Why  string `json:"why"`
 }
 
 func (e *env) policyCheckCmd() *cobra.Command {
@@ -66,6 +80,8 @@ func (e *env) policyCheckCmd() *cobra.Command {
 		Short: "Check the policy and print the rules in force",
 		Long: `Reads the configuration with its rules and packs, and prints the rules in force, or everything that is wrong with its file and
 line. It reads files only; "gatebook check" also tries secrets, issuers and targets.
+
+Where the configuration has signers, it says who signed it. It does not know whom a gateway asked before: "gatebook check" does.
 
 Exit code 0: the gateway would take this configuration. 1: there are problems.`,
 		Example: "  gatebook policy check\n  gatebook -c new/gatebook.yaml policy check --json",
@@ -83,10 +99,17 @@ Exit code 0: the gateway would take this configuration. 1: there are problems.`,
 				return err
 			}
 			found := check(cfg)
+			unsigned := found.signatures(cfg)
 			if e.json {
-				return e.printJSON(found)
+				if err := e.printJSON(found); err != nil {
+					return err
+				}
+				if unsigned != nil {
+					return &exitError{code: exitFailed}
+				}
+				return nil
 			}
-			return found.print(e.stdout)
+			return errors.Join(found.print(e.stdout), unsigned)
 		},
 	}
 	e.jsonFlag(c)
@@ -132,6 +155,29 @@ func check(cfg *config.Loaded) *checked {
 	return found
 }
 
+// signatures adds who signed, and returns an error if that is not enough.
+func (c *checked) signatures(cfg *config.Loaded) error {
+	approval, err := cfg.Approve(nil)
+	if !approval.Demanded {
+		return err
+	}
+	c.OK = err == nil
+	c.Signed = &signedLine{Quorum: cfg.Signers.Quorum, SignedBy: approval.SignedBy()}
+	if c.Signed.SignedBy == nil {
+		c.Signed.SignedBy = []string{}
+	}
+	for _, f := range approval.Ignored {
+		c.Signed.Ignored = append(c.Signed.Ignored, ignoredLine(f))
+		if err == nil { // else the error names it
+			c.Notes = append(c.Notes, fmt.Sprintf("%s does not count: %s", printable(f.File), printable(f.Why)))
+		}
+	}
+	if err != nil {
+		c.Signed.Error = err.Error()
+	}
+	return err
+}
+
 func (c *checked) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	verdicts := map[string]int{}
@@ -148,7 +194,14 @@ func (c *checked) print(out io.Writer) error {
 	for _, n := range c.Notes {
 		fmt.Fprintln(out, "note:", n)
 	}
-	fmt.Fprint(out, "ok: ", plural(len(c.Rules), "rule"))
+	if s := c.Signed; s != nil {
+		fmt.Fprintf(out, "signed by %s; %d must sign\n", orNone(s.SignedBy), s.Quorum)
+	}
+	state := "ok: "
+	if !c.OK {
+		state = "NOT SIGNED: "
+	}
+	fmt.Fprint(out, state, plural(len(c.Rules), "rule"))
 	if len(c.Rules) > 0 {
 		fmt.Fprintf(out, " (%d allow, %d deny, %d hold)", verdicts["allow"], verdicts["deny"], verdicts["hold"])
 	}
@@ -174,6 +227,27 @@ func didYouMean(word string, known []string) string {
 	}
 	known = slices.Sorted(slices.Values(known))
 	return "; known are: " + strings.Join(known, ", ")
+}
+
+func (e *env) policyManifestCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "manifest",
+		Short: "Print the text that people sign to approve the configuration",
+		Long: `Prints a digest of every file of the configuration: the main file and those that it includes. The same files give the same
+text on every machine. Who signs it approves these files, byte for byte; look at them first, in a copy of your own.
+
+The block "signers" of the configuration says who must sign. Make as many signatures as it asks for, each into a file of its own.`,
+		Example: "  gatebook policy manifest | ssh-keygen -Y sign -n " + config.SignatureNamespace + " -f ~/.ssh/id_ed25519 > signatures/ana.sig",
+		Args:    exactly(0),
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := e.load()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(e.stdout, cfg.Manifest())
+			return err
+		},
+	}
 }
 
 func (e *env) policyPacksCmd() *cobra.Command {

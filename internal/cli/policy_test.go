@@ -55,7 +55,12 @@ func TestPolicyCommands(t *testing.T) {
 		"odd.yaml": "cases:\n  - {name: x, action: {sgl: SELECT 1}, expect: allow}\n",
 	})
 	broken := policyPlace(t, map[string]string{"policy.yaml": "rules:\n  - {name: reads, when: 'action.efects == []', then: alow}\n"})
+	if err := os.Symlink("data", filepath.Join(filepath.Dir(good), "link")); err != nil {
+		t.Fatal(err)
+	}
 	cases := func(name string) string { return filepath.Join(filepath.Dir(good), name) }
+	unsigned := policyPlace(t, map[string]string{"gatebook.yaml": policyConfig + "signers: {quorum: 1, keys: [{person: ana, key: " +
+		"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB}]}\n"})
 	explain := func(args ...string) []string {
 		return append([]string{"-c", good, "policy", "explain", "--target", "orders", "--group", "agents", "--time", at}, args...)
 	}
@@ -66,6 +71,13 @@ func TestPolicyCommands(t *testing.T) {
 	}{
 		{[]string{"-c", good, "policy", "check"}, 0, []string{"reads", "policy.yaml:2", "3 rules (1 allow, 2 deny, 0 hold)"}},
 		{[]string{"-c", broken, "policy", "check"}, 1, []string{"policy.yaml:2", "effects", "alow", "allow"}},
+		{[]string{"-c", unsigned, "policy", "check"}, 1, []string{"NOT SIGNED", "signed by none; 1 must sign", "missing: ana", "ssh-keygen -Y sign"}},
+		{[]string{"-c", unsigned, "policy", "check", "--json"}, 1, []string{`"ok": false`, `"signed_by": []`, `missing: ana`}},
+		{[]string{"-c", good, "policy", "manifest"}, 0, []string{"gatebook-config-manifest 1\n", "  gatebook.yaml\n", "  policy.yaml\n"}},
+		{[]string{"-c", good, "--data", filepath.Dir(good) + "/other/../data", "policy", "check"}, 0, []string{"3 rules"}},
+		{[]string{"-c", good, "--data", filepath.Dir(good), "policy", "check"}, 1, []string{"--data says", "write data: "}},
+		{[]string{"-c", good, "--data", filepath.Dir(good) + "/link", "serve"}, 1, []string{"--data says"}},
+		{[]string{"-c", broken, "policy", "manifest"}, 1, []string{"policy.yaml:2"}},
 		{[]string{"policy", "packs"}, 0, []string{"read-only", "writes-need-a-person"}},
 		{[]string{"policy", "packs", "no-opaque"}, 0, []string{"rules:", "action.opaque", "then: deny"}},
 		{[]string{"policy", "packs", "none"}, 1, []string{"no pack is named"}},

@@ -14,6 +14,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(good, goodTarget)
 	f.Add("version: 1\nissuers: &a [*a]\n", "targets: [{name: x, <<: {roles: {}}}]")
 	f.Add("version: 1\ndata: [\n", "")
+	f.Add(good+"signers: {quorum: 1, keys: [{person: a, key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB}]}\n", goodTarget)
 	f.Add("version: 2\nlisteners: [{protocol: postgres, address: 1}]\ninclude: ['*', 'targets.d']\n", "a: b: c")
 	f.Add(good, "targets:\n  - name: x\n    allow: !x\n")
 	dir := f.TempDir()
@@ -37,6 +38,9 @@ func FuzzLoad(f *testing.F) {
 		c, err := Load(at)
 		if err != nil {
 			return
+		}
+		if s := c.Signers; s != nil && (s.Quorum < 1 || s.Quorum > len(s.persons())) {
+			t.Errorf("loaded signers that anybody or nobody can meet: %+v", s)
 		}
 		if c.Version != 1 || len(c.Issuers) == 0 || len(c.SHA256) != 64 {
 			t.Errorf("loaded: %+v", c.Config)

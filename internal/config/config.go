@@ -36,6 +36,8 @@ type Config struct {
 	Rules []Rule `yaml:"rules"`
 	// Packs are named sets of ready rules that are added to the rules ("gatebook policy packs" lists them).
 	Packs []string `yaml:"packs"`
+	// Signers are the people who must sign the configuration before it comes into force. Default nobody. docs/policy.md says how to sign.
+	Signers *Signers `yaml:"signers"`
 	// Include lists files or patterns whose targets, issuers, rules and packs are added to this file's.
 	Include []string `yaml:"include"`
 	// Reload says when the configuration is read again: "change" (when one of its files has changed, and on the signal
@@ -211,6 +213,25 @@ type Rule struct {
 	Reason string `yaml:"reason"`
 	// Hint says what the agent can do instead.
 	Hint string `yaml:"hint"`
+}
+
+// Signers are people of whom some must sign every configuration. Whom a gateway once asked, it asks until they sign that
+// others, or nobody, shall be asked.
+type Signers struct {
+	// Quorum is how many persons must have signed; a person counts once.
+	Quorum int `yaml:"quorum" json:"quorum"`
+	// Directory of the signatures, files *.sig as ssh-keygen -Y sign writes them. Default signatures.
+	Directory string `yaml:"directory" json:"directory,omitempty"`
+	// Keys are the SSH public keys whose signatures count.
+	Keys []SignerKey `yaml:"keys" json:"keys"`
+}
+
+// SignerKey is a key of a person. A person may have several.
+type SignerKey struct {
+	// Person who holds the key: letters, digits, . _ @ + and -.
+	Person string `yaml:"person" json:"person"`
+	// Key is the public key as in a .pub file: ssh-ed25519, ecdsa-sha2-nistp256, -384 or -521, ssh-rsa of 2048 bits or more, sk-ssh-ed25519@openssh.com or sk-ecdsa-sha2-nistp256@openssh.com.
+	Key string `yaml:"key" json:"key"`
 }
 
 // TargetLimits bound a target's sessions.

@@ -185,14 +185,19 @@ func openFile(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
+// read reads a file once: what is parsed is what Files holds and what people
+// signed, also where two patterns name one file that changes in between.
 func (ld *loader) read(path string) (*file, error) {
-	text, err := ld.open(path)
-	if err != nil {
-		return nil, err
-	}
 	name, err := filepath.Rel(ld.l.Dir, path)
 	if err != nil {
 		name = path
+	}
+	if text, ok := ld.l.Files[name]; ok {
+		return &file{name: name, text: []byte(text)}, nil
+	}
+	text, err := ld.open(path)
+	if err != nil {
+		return nil, err
 	}
 	ld.l.Files[name] = string(text)
 	return &file{name: name, text: text}, nil

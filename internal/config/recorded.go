@@ -67,7 +67,7 @@ func LoadRecorded(files map[string]string, main string, packs []policy.Rule) (*R
 	return &Recorded{Policy: ld.l.Policy, Config: ld.l.Config}, nil
 }
 
-var plainName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
+var policyName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]*$`)
 
 // LoadPolicy reads a policy to try out: a whole configuration, or a file that one includes for its rules and packs. Its errors are as Load's.
 func LoadPolicy(path string) (*policy.Policy, error) {
@@ -85,7 +85,7 @@ func LoadPolicy(path string) (*policy.Policy, error) {
 	}
 	const main = "gatebook.yaml"
 	name := filepath.Base(path) // for problems; it must not be a pattern
-	if !plainName.MatchString(name) || name == main {
+	if !policyName.MatchString(name) || name == main {
 		name = "policy.yaml"
 	}
 	recorded, err := LoadRecorded(map[string]string{main: fmt.Sprintf("version: 1\ninclude: [%s]\n", name), name: string(text)}, main, nil)

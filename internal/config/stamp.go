@@ -11,7 +11,7 @@ import (
 
 // Stamp tells two states of the configuration's files apart without reading
 // them: which there are, and of each its size, inode and times. A file that
-// appears under a pattern of include counts. It says nothing about what the files hold.
+// appears under a pattern of include counts, and so do signatures. It says nothing about what the files hold.
 func (l *Loaded) Stamp() string {
 	paths := []string{l.Path}
 	for _, pattern := range l.Include {
@@ -20,6 +20,12 @@ func (l *Loaded) Stamp() string {
 			continue // Load has taken the pattern
 		}
 		paths = append(paths, found...)
+	}
+	if l.Signers != nil { // what was refused may be signed by now
+		found, err := filepath.Glob(filepath.Join(fullPattern(l.Dir, l.Signers.directory()), "*.sig"))
+		if err == nil {
+			paths = append(paths, found...)
+		}
 	}
 	slices.Sort(paths)
 	var b strings.Builder

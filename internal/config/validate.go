@@ -51,6 +51,7 @@ func (ld *loader) validate() {
 	for i := range c.Targets {
 		ld.target(ld.targets[i], &c.Targets[i], i)
 	}
+	ld.signers()
 	ld.policy()
 }
 

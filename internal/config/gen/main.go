@@ -18,10 +18,11 @@ const preamble = `# Configuration
 
 One YAML file, ` + "`gatebook.yaml`" + ` in the current directory or what ` + "`--config`" + ` names, decoded strictly: an unknown key is an error. Every
 problem is reported at once, with file and line. Relative paths are relative to the file. Secrets are references, never values:
-` + "`file:PATH`" + ` (mode 0600 or stricter, read again when used) or ` + "`env:NAME`" + `. Files named by ` + "`include`" + ` may hold ` + "`issuers`" + ` and ` + "`targets`" + `.
+` + "`file:PATH`" + ` (mode 0600 or stricter, read again when used) or ` + "`env:NAME`" + `. Files named by ` + "`include`" + ` may hold ` + "`issuers`" + `, ` + "`targets`" + `, ` + "`rules`" + ` and ` + "`packs`" + `.
 
-` + "`SIGHUP`" + ` reads the configuration again. Targets, and the limits principal_*, expiry_drain and shutdown_drain, take effect for
-new sessions; a change of anything else is refused by name and needs a restart. A broken file never replaces a good one.
+` + "`SIGHUP`" + ` reads the configuration again. Rules and packs then count at once, targets and the limits principal_*, expiry_drain and
+shutdown_drain for new sessions, signers from the next load on; a change of anything else is refused by name and needs a restart. A broken file never
+replaces a good one, nor one that is not signed as it must be.
 `
 
 func main() {
@@ -90,6 +91,8 @@ func typeName(e ast.Expr) string {
 			return "text or list"
 		}
 		return "[" + t.Name + "](#" + strings.ToLower(t.Name) + ")"
+	case *ast.StarExpr:
+		return typeName(t.X)
 	case *ast.ArrayType:
 		return "list of " + typeName(t.Elt)
 	case *ast.MapType:
