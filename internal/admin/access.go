@@ -47,11 +47,18 @@ type Access struct {
 	Admitted bool      `json:"admitted"` // by the target's groups and the role's
 	// Effects has one element for each effect, in their order; none where the principal is not admitted.
 	Effects []EffectAccess `json:"effects,omitempty"`
+	// Opaque is about requests that are not understood. They may have every effect and need not show it.
+	Opaque *VerdictRange `json:"opaque,omitempty"`
 }
 
 // EffectAccess is what requests with an effect can get, whatever else they do.
 type EffectAccess struct {
-	Effect    string  `json:"effect"`
+	Effect string `json:"effect"`
+	VerdictRange
+}
+
+// VerdictRange is the strictest and the mildest that requests can get.
+type VerdictRange struct {
 	Strictest Verdict `json:"strictest"`
 	Mildest   Verdict `json:"mildest"`
 }

@@ -53,7 +53,7 @@ func (r *reviewer) Review(p *access.Principal) (list []admin.Access) {
 			// A principal whose issuer was not configured could not log in at all.
 			if t, _, err := r.snapshot.Admit(p, name, role); err == nil && r.issuers[p.Issuer] {
 				a.Admitted = true
-				a.Effects = effectsOf(r.rules.Review(&policy.Known{Principal: p, Target: &t.Target, Role: role}))
+				judge(&a, r.rules.Review(&policy.Known{Principal: p, Target: &t.Target, Role: role}))
 			}
 			list = append(list, a)
 		}
@@ -61,15 +61,19 @@ func (r *reviewer) Review(p *access.Principal) (list []admin.Access) {
 	return list
 }
 
-func effectsOf(x *policy.Outlook) (list []admin.EffectAccess) {
+// judge fills in what requests get.
+func judge(a *admin.Access, x *policy.Outlook) {
 	for _, name := range access.EffectNames() {
 		e, _ := access.ParseEffect(name)
-		r := x.Requests(e)
-		list = append(list, admin.EffectAccess{
-			Effect:    name,
-			Strictest: admin.Verdict{Verdict: r.Strictest.Verdict.String(), Rules: r.Strictest.Rules},
-			Mildest:   admin.Verdict{Verdict: r.Mildest.Verdict.String(), Rules: r.Mildest.Rules},
-		})
+		a.Effects = append(a.Effects, admin.EffectAccess{Effect: name, VerdictRange: verdicts(x.Requests(e))})
 	}
-	return list
+	opaque := verdicts(x.Opaque())
+	a.Opaque = &opaque
+}
+
+func verdicts(r policy.Range) admin.VerdictRange {
+	return admin.VerdictRange{
+		Strictest: admin.Verdict{Verdict: r.Strictest.Verdict.String(), Rules: r.Strictest.Rules},
+		Mildest:   admin.Verdict{Verdict: r.Mildest.Verdict.String(), Rules: r.Mildest.Rules},
+	}
 }

@@ -35,7 +35,8 @@ func (e *env) accessList() *cobra.Command {
 		Use:   "list",
 		Short: "List who could do what on which target",
 		Long: `Lists, for each principal that has opened a session and each target and role that it is admitted to, what its requests get for each
-effect: allow, hold or deny for certain, or from which to which, depending on what else a request does.
+effect: allow, hold or deny for certain, or from which to which, depending on what else a request does. The column opaque is about requests that
+the gateway does not understand: they may have every effect.
 
 The answer follows from the book: the configuration in force at the time and the newest identity of each principal by then. Of a principal
 that has never come nothing is known. A date stands for its first moment. The reading is an entry in the book. docs/policy.md says how to read the table.`,
@@ -93,7 +94,7 @@ func (r *accessReport) add(raw json.RawMessage) error {
 }
 
 // verdictRange writes a range of verdicts; short uses letters where the ends differ.
-func verdictRange(x *admin.EffectAccess, short bool) string {
+func verdictRange(x *admin.VerdictRange, short bool) string {
 	from, to := x.Strictest.Verdict, x.Mildest.Verdict
 	switch {
 	case from == to:
@@ -102,6 +103,19 @@ func verdictRange(x *admin.EffectAccess, short bool) string {
 		return from[:1] + ".." + to[:1]
 	}
 	return from + ".." + to
+}
+
+// accessColumns are the columns of verdicts, and the cells of a line in them; none where the principal is not admitted.
+func accessColumns() []string { return append(access.EffectNames(), "opaque") }
+
+func accessCells(a *admin.Access, short bool) (cells []string) {
+	for i := range a.Effects {
+		cells = append(cells, verdictRange(&a.Effects[i].VerdictRange, short))
+	}
+	if a.Opaque != nil {
+		cells = append(cells, verdictRange(a.Opaque, short))
+	}
+	return cells
 }
 
 // groupsText joins groups, and says how many are left out of a list that would fill the line.
@@ -124,7 +138,7 @@ func groupsText(groups []string) string {
 func (e *env) printAccess(r *accessReport) error {
 	w := tabwriter.NewWriter(e.stdout, 0, 4, 2, ' ', 0)
 	fmt.Fprint(w, "PRINCIPAL\tGROUPS\tTARGET\tROLE")
-	for _, name := range access.EffectNames() {
+	for _, name := range accessColumns() {
 		fmt.Fprint(w, "\t", strings.ToUpper(name))
 	}
 	fmt.Fprintln(w)
@@ -134,8 +148,8 @@ func (e *env) printAccess(r *accessReport) error {
 		if !a.Admitted {
 			fmt.Fprint(w, "\tnot admitted")
 		}
-		for j := range a.Effects {
-			fmt.Fprint(w, "\t", verdictRange(&a.Effects[j], true))
+		for _, cell := range accessCells(a, true) {
+			fmt.Fprint(w, "\t", cell)
 		}
 		fmt.Fprintln(w)
 	}
@@ -145,7 +159,7 @@ func (e *env) printAccess(r *accessReport) error {
 	_, err := fmt.Fprintf(e.stdout, `
 At %s, by the configuration in force since %s (entry %d), for %s.
 allow, hold, deny: what every request with that effect gets. d..a, d..h, h..a: from the first to the second (deny, hold, allow), depending on
-what else the request does. --json names the rules.
+what else the request does. OPAQUE: requests that the gateway does not understand, which may have every effect. --json names the rules.
 `, r.At.Format(time.RFC3339), r.Since.Format(time.RFC3339), r.Entry, plural(r.Principals, "principal"))
 	return err
 }
@@ -162,8 +176,8 @@ func (e *env) printAccessCSV(r *accessReport) error {
 		_, err := e.stdout.Write(append(b, '\r', '\n'))
 		return err
 	}
-	effects := access.EffectNames()
-	if err := line(append([]string{"at", "configuration", "principal", "groups", "owner", "seen", "target", "role", "admitted"}, effects...)...); err != nil {
+	columns := accessColumns()
+	if err := line(append([]string{"at", "configuration", "principal", "groups", "owner", "seen", "target", "role", "admitted"}, columns...)...); err != nil {
 		return err
 	}
 	for i := range r.Access {
@@ -172,14 +186,9 @@ func (e *env) printAccessCSV(r *accessReport) error {
 			r.At.Format(time.RFC3339Nano), r.SHA256, a.Principal, strings.Join(a.Groups, " "), a.Owner, a.Seen.Format(time.RFC3339Nano), a.Target, a.Role,
 			strconv.FormatBool(a.Admitted),
 		}
-		for j := range effects {
-			verdict := ""
-			if j < len(a.Effects) {
-				verdict = verdictRange(&a.Effects[j], false)
-			}
-			fields = append(fields, verdict)
-		}
-		if err := line(fields...); err != nil {
+		cells := accessCells(a, false)
+		cells = append(cells, make([]string, len(columns)-len(cells))...)
+		if err := line(append(fields, cells...)...); err != nil {
 			return err
 		}
 	}

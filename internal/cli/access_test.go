@@ -16,7 +16,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/admin"
 	"github.com/gatebook/gatebook/internal/app"
 	"github.com/gatebook/gatebook/internal/config"
@@ -160,8 +159,9 @@ func (r *accessReport) verdicts(principal, role string) map[string]string {
 		}
 		m := make(map[string]string)
 		for j := range a.Effects {
-			m[a.Effects[j].Effect] = verdictRange(&a.Effects[j], false)
+			m[a.Effects[j].Effect] = verdictRange(&a.Effects[j].VerdictRange, false)
 		}
+		m["opaque"] = verdictRange(a.Opaque, false)
 		return m
 	}
 	return nil
@@ -184,7 +184,7 @@ func TestAccessList(t *testing.T) {
 	g.visit(t, g.issuer.Token(t, "writer", "agents", "writers"))
 
 	now := g.list(t)
-	if got := now.verdicts("ci|reader", "default"); got["read"] != "deny..allow" || got["write"] != "deny" || got["admin"] != "deny" || len(got) != len(access.EffectNames()) {
+	if got := now.verdicts("ci|reader", "default"); got["read"] != "deny..allow" || got["write"] != "deny" || got["admin"] != "deny" || got["opaque"] != "deny..allow" || len(got) != len(accessColumns()) {
 		t.Errorf("reader: %v", got)
 	}
 	if got := now.verdicts("ci|writer", "owner"); got["write"] != "deny..allow" || got["schema"] != "deny" {
@@ -278,7 +278,7 @@ func (g *accessGate) prints(t *testing.T) {
 		t.Fatal(errs)
 	}
 	lines := strings.Split(table, "\n")
-	if !strings.HasPrefix(lines[0], "PRINCIPAL") || !strings.HasSuffix(lines[0], "TRANSACTION") || !strings.Contains(lines[1], "d..a") || !strings.Contains(table, "d..a, d..h") {
+	if !strings.HasPrefix(lines[0], "PRINCIPAL") || !strings.HasSuffix(lines[0], "OPAQUE") || !strings.Contains(lines[1], "d..a") || !strings.Contains(table, "d..a, d..h") {
 		t.Error(table)
 	}
 	again, _, _ := strings.Cut(table, "\nAt ")
@@ -287,7 +287,7 @@ func (g *accessGate) prints(t *testing.T) {
 	}
 	_, text, _ := run("-c", g.config, "access", "list", "--csv")
 	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
-	if err != nil || len(rows) != 5 || len(rows[1]) != 9+len(access.EffectNames()) || rows[1][2] != "ci|reader" || rows[1][9] != "deny..allow" {
+	if err != nil || len(rows) != 5 || len(rows[1]) != 9+len(accessColumns()) || rows[1][2] != "ci|reader" || rows[1][9] != "deny..allow" {
 		t.Errorf("%v: %q", err, rows)
 	}
 }

@@ -49,11 +49,14 @@ type reviewed struct {
 	groups, principal, target, role bool
 	// effects: the condition reads what is enumerated.
 	effects bool
-	known   map[string]outcomes
+	known   map[string]judged
 }
 
 // sets are sets of effects: one bit for each set there is.
 type sets [(access.AllEffects + 1) / 64]uint64
+
+// judged is what came of a rule for requests in general, and for those that are not understood, whatever their effects.
+type judged struct{ all, opaque outcomes }
 
 // outcomes says for which sets of effects a rule counts for certain, and for which it may count. Must is within may.
 type outcomes struct{ must, may *sets }
@@ -78,7 +81,7 @@ func (p *Policy) Reviewer() *Reviewer {
 		return rv
 	}
 	for i := range p.rules {
-		r := reviewed{rule: &p.rules[i], known: make(map[string]outcomes)}
+		r := reviewed{rule: &p.rules[i], known: make(map[string]judged)}
 		var err error
 		if r.partly, err = r.rule.counted.Partial(); err != nil {
 			panic("a condition that compiled before does not any more: " + err.Error())
@@ -104,13 +107,13 @@ func (p *Policy) Reviewer() *Reviewer {
 
 // Outlook is what a policy can decide for a principal on a target.
 type Outlook struct {
-	rules    []reviewed
-	outcomes []outcomes // by place in rules
+	rules       []reviewed
+	all, opaque []outcomes // by place in rules
 }
 
 // Review looks at every rule in the light of what is known. It keeps nothing of k.
 func (rv *Reviewer) Review(k *Known) *Outlook {
-	x := &Outlook{rules: rv.rules, outcomes: make([]outcomes, len(rv.rules))}
+	x := &Outlook{rules: rv.rules, all: make([]outcomes, len(rv.rules)), opaque: make([]outcomes, len(rv.rules))}
 	v := &partial{view: view{in: &Input{Principal: k.Principal, Target: k.Target, Session: Session{Role: k.Role}}}, shapes: make(map[shape]cel.PartialActivation)}
 	var principal, groups, target string
 	for i := range rv.rules {
@@ -130,10 +133,10 @@ func (rv *Reviewer) Review(k *Known) *Outlook {
 		}
 		o, ok := r.known[key]
 		if !ok {
-			o = r.review(v)
+			o = judged{r.review(v), r.reviewOpaque(v)}
 			r.known[key] = o
 		}
-		x.outcomes[i] = o
+		x.all[i], x.opaque[i] = o.all, o.opaque
 	}
 	return x
 }
@@ -170,6 +173,14 @@ func (r *reviewed) review(v *partial) outcomes {
 	return o
 }
 
+func (r *reviewed) reviewOpaque(v *partial) outcomes {
+	v.setEffects(0)
+	v.opaque, v.privileged = true, true // what is not understood is privileged
+	must, may := v.judge(r)
+	v.opaque = false
+	return outcomes{pick(must), pick(may)}
+}
+
 func pick(all bool) *sets {
 	if all {
 		return allSets
@@ -185,9 +196,9 @@ func given(name string) bool {
 // partial resolves variables of which only some are known.
 type partial struct {
 	view
-	// effects of the request, 0 if they are not known; privileged: they make any request privileged.
-	effects    access.Effects
-	privileged bool
+	// effects of the request, 0 if they are not known; privileged, opaque: it is known to be so.
+	effects            access.Effects
+	privileged, opaque bool
 	// met: a variable was read that is not known.
 	met    bool
 	shapes map[shape]cel.PartialActivation
@@ -209,7 +220,7 @@ func (v *partial) ResolveName(name string) (any, bool) {
 		return v.view.ResolveName(name)
 	case name == "action.effects" && v.effects != 0:
 		return effects(v.effects), true
-	case name == "action.privileged" && v.privileged:
+	case name == "action.privileged" && v.privileged, name == "action.opaque" && v.opaque:
 		return types.True, true
 	}
 	if _, ok := places[name]; !ok {
@@ -269,13 +280,13 @@ func (v *partial) judgePartly(r *reviewed) (must, may bool) {
 }
 
 // A shape says which variables are known besides those that always are.
-type shape struct{ effects, privileged bool }
+type shape struct{ effects, privileged, opaque bool }
 
 // notGiven returns the patterns of what is not known.
 func (s shape) notGiven() (list []*cel.AttributePatternType) {
 	for _, v := range variables {
-		known := given(v.name) || v.name == "action.effects" && s.effects || v.name == "action.privileged" && s.privileged
-		if !known {
+		if !given(v.name) && (v.name != "action.effects" || !s.effects) && (v.name != "action.privileged" || !s.privileged) &&
+			(v.name != "action.opaque" || !s.opaque) {
 			list = append(list, cel.AttributePattern(v.name))
 		}
 	}
@@ -284,7 +295,7 @@ func (s shape) notGiven() (list []*cel.AttributePatternType) {
 
 // vars returns v with what is not known of it. It is made once for each shape.
 func (v *partial) vars() cel.PartialActivation {
-	s := shape{v.effects != 0, v.privileged}
+	s := shape{v.effects != 0, v.privileged, v.opaque}
 	if vars, ok := v.shapes[s]; ok {
 		return vars
 	}
@@ -300,16 +311,26 @@ func (v *partial) vars() cel.PartialActivation {
 // whatever others they have besides: every set of effects that holds the given ones is looked
 // at, for a DELETE with a WHERE reads and writes, and a rule can depend on both. None given means every request.
 func (x *Outlook) Requests(with access.Effects) Range {
-	var asked, refused, denied, counted sets // sets of effects: asked for; a deny or hold counts, a deny does, any rule does
+	var asked sets
 	for e := with; e <= access.AllEffects; e++ {
 		if e&with == with {
 			asked.add(e)
 		}
 	}
-	for i := range x.rules {
-		for w, bits := range x.outcomes[i].must {
+	return span(x.rules, x.all, &asked)
+}
+
+// Opaque returns what requests can get that are not understood. They may do
+// anything, and need not show the effects of what they do: Requests does not tell of these.
+func (x *Outlook) Opaque() Range { return span(x.rules, x.opaque, allSets) }
+
+// span returns what requests can get that have one of the sets of effects asked for.
+func span(rules []reviewed, came []outcomes, asked *sets) Range {
+	var refused, denied, counted sets // a deny or hold counts for certain, a deny does, any rule does
+	for i := range rules {
+		for w, bits := range came[i].must {
 			counted[w] |= bits
-			switch x.rules[i].rule.Then {
+			switch rules[i].rule.Then {
 			case access.Denied:
 				denied[w] |= bits
 				refused[w] |= bits
@@ -319,11 +340,11 @@ func (x *Outlook) Requests(with access.Effects) Range {
 		}
 	}
 	can := [...]Bound{
-		access.Denied: {access.Denied, x.rulesThat(access.Denied, &asked, noSets)},
-		access.Hold:   {access.Hold, x.rulesThat(access.Hold, &asked, &denied)},
-		access.Allow:  {access.Allow, x.rulesThat(access.Allow, &asked, &refused)},
+		access.Denied: {access.Denied, rulesThat(access.Denied, rules, came, asked, noSets)},
+		access.Hold:   {access.Hold, rulesThat(access.Hold, rules, came, asked, &denied)},
+		access.Allow:  {access.Allow, rulesThat(access.Allow, rules, came, asked, &refused)},
 	}
-	if without(&asked, &counted) {
+	if without(asked, &counted) {
 		can[access.Denied].Rules = append(can[access.Denied].Rules, DefaultRule)
 	}
 	var possible []Bound
@@ -339,17 +360,17 @@ func (x *Outlook) Requests(with access.Effects) Range {
 }
 
 // rulesThat returns the rules of a verdict that may count for a set among asked that no stricter rule takes.
-func (x *Outlook) rulesThat(then access.Verdict, asked, stricter *sets) (names []string) {
-	for i := range x.rules {
-		if x.rules[i].rule.Then != then {
+func rulesThat(then access.Verdict, rules []reviewed, came []outcomes, asked, stricter *sets) (names []string) {
+	for i := range rules {
+		if rules[i].rule.Then != then {
 			continue
 		}
 		here := *asked
-		for w, bits := range x.outcomes[i].may {
+		for w, bits := range came[i].may {
 			here[w] &= bits
 		}
 		if without(&here, stricter) {
-			names = append(names, x.rules[i].rule.Name)
+			names = append(names, rules[i].rule.Name)
 		}
 	}
 	return slices.Clip(names)

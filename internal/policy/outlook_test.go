@@ -105,14 +105,20 @@ func TestOutlookHoldsEveryDecision(t *testing.T) {
 			in := drawInput(t)
 			real := p.Decide(in)
 			x := reviewer.Review(&Known{Principal: in.Principal, Target: in.Target, Role: in.Session.Role})
+			ranges := map[string]Range{"not understood": x.Opaque()}
+			if in.Action.Understood {
+				clear(ranges)
+			}
 			for _, with := range []access.Effects{0, in.Action.Effects, in.Action.Effects & -in.Action.Effects, in.Action.Effects &^ access.EffectRead} {
-				got := x.Requests(with)
+				ranges["with "+with.String()] = x.Requests(with)
+			}
+			for with, got := range ranges {
 				if real.Verdict < got.Strictest.Verdict || real.Verdict > got.Mildest.Verdict {
-					t.Fatalf("%v by %s is not within %+v of requests with %v\n%+v\n%+v", real.Verdict, real.Rule, got, with, rules, in.Action)
+					t.Fatalf("%v by %s is not within %+v of requests %s\n%+v\n%+v", real.Verdict, real.Rule, got, with, rules, in.Action)
 				}
 				for _, b := range []Bound{got.Strictest, got.Mildest} {
 					if b.Verdict == real.Verdict && !slices.Contains(b.Rules, real.Rule) {
-						t.Fatalf("%s decides, which is not among %+v of requests with %v", real.Rule, b, with)
+						t.Fatalf("%s decides, which is not among %+v of requests %s", real.Rule, b, with)
 					}
 				}
 				if got.Strictest.Verdict == got.Mildest.Verdict {
@@ -176,6 +182,13 @@ func TestOutlook(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
+	}
+	opaque := mustCompile(t, []string{"no-opaque"}, rule("all", "true", a)).Reviewer().Review(&Known{reader, test, "x"})
+	if diff := cmp.Diff(Range{bound(d, "no-opaque/opaque"), bound(d, "no-opaque/opaque")}, opaque.Opaque()); diff != "" {
+		t.Errorf("not understood (-want +got)\n%s", diff)
+	}
+	if got := opaque.Requests(access.EffectRead); got.Mildest.Verdict != a {
+		t.Errorf("understood: %+v", got)
 	}
 	var none *Policy
 	if got := none.Reviewer().Review(&Known{}).Requests(access.EffectRead); got.Mildest.Verdict != d || got.Strictest.Verdict != d {
