@@ -27,7 +27,7 @@ import (
 const accessPolicy = `rules:
   - {name: reads, when: 'action.effects.all(e, e in ["read", "transaction", "session"])', then: allow}
   - {name: writes, when: '"writers" in principal.groups && action.effects.all(e, e in ["read", "write"])', then: allow}
-  - {name: team, when: 'principal.claims.?team.orValue("") == "ops" && "admin" in action.effects', then: allow}
+  - {name: team, when: 'principal.claims.?team.orValue("") == "ops" && target.labels.?env.orValue("") == "prod" && "admin" in action.effects', then: allow}
 `
 
 // accessGate is a running gateway with a database behind it.
