@@ -47,8 +47,12 @@ type reviewed struct {
 	partly *expr.Partial[bool]
 	// Which parts of what is known the condition reads.
 	groups, principal, target, role bool
-	// effects: the condition reads what is enumerated.
+	// words, if not nil, are all that matters of the groups, besides whether there are others.
+	words []string
+	// effects: the condition reads what is enumerated. Sets of effects that agree in those of alike,
+	// and in whether there are others, give the same.
 	effects bool
+	alike   access.Effects
 	known   map[string]judged
 }
 
@@ -100,9 +104,42 @@ func (p *Policy) Reviewer() *Reviewer {
 				r.effects = true
 			}
 		}
+		r.reduce()
 		rv.rules = append(rv.rules, r)
 	}
 	return rv
+}
+
+// reduce finds out what matters of the groups and the effects. It does so for conditions only whose cost is never
+// counted: the cost depends on the whole lists.
+func (r *reviewed) reduce() {
+	r.alike = access.AllEffects
+	if r.rule.free < len(tiers) {
+		return
+	}
+	if words, only := r.rule.counted.Members("principal.groups"); only && r.groups {
+		r.words = append([]string{}, words...)
+	}
+	words, only := r.rule.counted.Members("action.effects")
+	if !only || r.rule.counted.Variables()["action.privileged"] {
+		return
+	}
+	r.alike = 0
+	for _, w := range words {
+		e, _ := access.ParseEffect(w)
+		r.alike |= e
+	}
+}
+
+// groupsKey returns what matters of the groups.
+func (r *reviewed) groupsKey(groups []string) string {
+	var in []string
+	for _, g := range groups {
+		if slices.Contains(r.words, g) {
+			in = append(in, g)
+		}
+	}
+	return fmt.Sprintf("%q %v\n", in, len(in) < len(groups))
 }
 
 // Outlook is what a policy can decide for a principal on a target.
@@ -122,6 +159,8 @@ func (rv *Reviewer) Review(k *Known) *Outlook {
 		switch {
 		case r.principal:
 			key = cached(&principal, *v.principal())
+		case r.words != nil:
+			key = r.groupsKey(v.principal().Groups)
 		case r.groups:
 			key = cached(&groups, v.principal().Groups)
 		}
@@ -158,15 +197,23 @@ func (r *reviewed) review(v *partial) outcomes {
 		return outcomes{pick(must), pick(may)}
 	}
 	o := outcomes{&sets{}, &sets{}}
-	for e := access.Effects(0); e <= access.AllEffects; e++ { // what holds for unknown effects holds for none
-		if e != 0 {
-			v.setEffects(e)
-			must, may = v.judge(r)
+	type result struct{ must, may bool }
+	results := map[access.Effects]result{0: {must, may}} // what holds for unknown effects holds for none
+	for e := access.Effects(0); e <= access.AllEffects; e++ {
+		like := e & r.alike
+		if e != like {
+			like |= access.AllEffects &^ r.alike
 		}
-		if must {
+		x, ok := results[like]
+		if !ok {
+			v.setEffects(like)
+			x.must, x.may = v.judge(r)
+			results[like] = x
+		}
+		if x.must {
 			o.must.add(e)
 		}
-		if may {
+		if x.may {
 			o.may.add(e)
 		}
 	}

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,6 +133,8 @@ func TestOutlookHoldsEveryDecision(t *testing.T) {
 	}
 }
 
+func bound(v access.Verdict, rules ...string) Bound { return Bound{v, rules} }
+
 // TestOutlook: what follows from the principal, the target and the effects is told for certain.
 func TestOutlook(t *testing.T) {
 	t.Parallel()
@@ -139,7 +142,6 @@ func TestOutlook(t *testing.T) {
 	reads := rule("reads", `action.effects.all(e, e in ["read", "transaction", "session"])`, a)
 	writes := rule("writes", `"writers" in principal.groups && action.effects.all(e, e in ["read", "write"])`, a)
 	prod := rule("prod", `target.labels.?env.orValue("") == "prod" && "write" in action.effects`, h)
-	bound := func(v access.Verdict, rules ...string) Bound { return Bound{v, rules} }
 	writer, reader := &access.Principal{Name: "w", Groups: []string{"writers"}}, &access.Principal{Name: "r"}
 	test, live := &access.Target{Name: "t"}, &access.Target{Name: "p", Labels: map[string]string{"env": "prod"}}
 	tests := []struct {
@@ -235,6 +237,70 @@ func TestOutlookOfCostlyPrincipals(t *testing.T) {
 	p := mustCompile(t, nil, rule("all", "true", access.Allow), rule("r", `action.op == "query" || `+lookup+" || "+lookup+" || "+lookup, access.Denied))
 	got := p.Reviewer().Review(&Known{in.Principal, in.Target, "default"}).Requests(in.Action.Effects)
 	if real := p.Decide(in); real.Verdict != access.Denied || got.Strictest.Verdict != access.Denied || got.Mildest.Verdict != access.Allow {
+		t.Errorf("decided %+v, foreseen %+v", real, got)
+	}
+}
+
+// TestReviewerKeepsWhatMatters: what came of a rule for one principal is taken for another only where that is the same.
+func TestReviewerKeepsWhatMatters(t *testing.T) {
+	t.Parallel()
+	groups := [][]string{nil, {"agents"}, {"writers"}, {"agents", "others"}, {"writers", "others"}, {"others"}, {"writers", "agents"}, {"agents", "writers"}}
+	for _, when := range []string{
+		`"agents" in principal.groups`, `principal.groups == ["agents"]`, `principal.groups == ["agents", "writers"]`, `principal.groups.all(g, g in ["agents"])`,
+		`"agents" in principal.groups && principal.groups.size() > 1`, `principal.groups.exists(g, g != "agents")`, `principal.groups.exists_one(g, g == "agents" || g == "others")`,
+		`"agents" in principal.groups && action.effects.all(e, e == "read") || action.effects == ["write"]`, `action.effects.size() == 2 && "read" in action.effects`,
+	} {
+		p := mustCompile(t, nil, rule("r", when, access.Allow))
+		kept := p.Reviewer()
+		for _, g := range groups {
+			k := &Known{Principal: &access.Principal{Name: "p", Groups: g}}
+			for e := access.Effects(1); e <= access.AllEffects; e <<= 1 {
+				fresh := Range{bound(access.Denied), bound(access.Denied)}
+				for all := e; all <= access.AllEffects; all++ {
+					if all&e == 0 {
+						continue
+					}
+					d := p.Decide(&Input{Principal: k.Principal, Action: &access.Action{Understood: true, Effects: all}})
+					if all == e {
+						fresh = Range{bound(d.Verdict, d.Rule), bound(d.Verdict, d.Rule)}
+					}
+					if d.Verdict < fresh.Strictest.Verdict {
+						fresh.Strictest = bound(d.Verdict, d.Rule)
+					}
+					if d.Verdict > fresh.Mildest.Verdict {
+						fresh.Mildest = bound(d.Verdict, d.Rule)
+					}
+				}
+				got := kept.Review(k).Requests(e)
+				if got.Mildest.Verdict == access.Denied { // both bounds name all rules there
+					got.Mildest.Rules, got.Strictest.Rules = fresh.Mildest.Rules, fresh.Strictest.Rules
+				}
+				if diff := cmp.Diff(fresh, got); diff != "" {
+					t.Errorf("%s: groups %v, %v (-want +got)\n%s", when, g, e, diff)
+				}
+			}
+		}
+	}
+}
+
+// TestReviewerKeepsCosts: the same answer about groups can cost more for another principal.
+func TestReviewerKeepsCosts(t *testing.T) {
+	t.Parallel()
+	var lookups []string
+	for i := range 40 {
+		lookups = append(lookups, fmt.Sprintf(`"none%d" in principal.groups`, i))
+	}
+	when := "(" + strings.Join(lookups, " || ") + `) && action.statements.exists(s, "write" in s.effects && !s.has_filter)`
+	p := mustCompile(t, nil, rule("all", "true", access.Allow), rule("r", when, access.Denied))
+	in := sampleInput()
+	in.Action = &access.Action{Understood: true, Effects: access.EffectRead, Statements: make([]access.Statement, 5000)}
+	reviewer := p.Reviewer()
+	reviewer.Review(&Known{Principal: in.Principal})
+	for i := range 1000 {
+		in.Principal.Groups = append(in.Principal.Groups, fmt.Sprint("g", i))
+	}
+	got := reviewer.Review(&Known{Principal: in.Principal}).Requests(access.EffectRead)
+	if real := p.Decide(in); real.Verdict != access.Denied || got.Strictest.Verdict != access.Denied {
 		t.Errorf("decided %+v, foreseen %+v", real, got)
 	}
 }
