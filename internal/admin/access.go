@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +46,9 @@ type Access struct {
 	Target   string    `json:"target"`
 	Role     string    `json:"role"`
 	Admitted bool      `json:"admitted"` // by the target's groups and the role's
+	// Session is set where the line is about one session that was open then. It goes on with the identity, the admission and the
+	// target's labels that it began with, and its line differs from what a new session would get.
+	Session string `json:"session,omitempty"`
 	// Effects has one element for each effect, in their order; none where the principal is not admitted.
 	Effects []EffectAccess `json:"effects,omitempty"`
 	// Opaque is about requests that are not understood. They may have every effect and need not show it.
@@ -75,7 +79,12 @@ type Reviewer interface {
 	Targets() []string
 	// Review returns what a principal can do on each target in each role, in order; the fields about the principal are empty.
 	Review(p *access.Principal) []Access
+	// ReviewSession returns what a session can do that is open, whoever would be admitted now.
+	ReviewSession(p *access.Principal, t *access.Target, role string) Access
 }
+
+// accessPage is how many rows are asked for at a time; a query has a bound.
+const accessPage = 5000
 
 // identified is a principal as the book last had it.
 type identified struct {
@@ -116,6 +125,10 @@ func (s *Service) ListAccess(ctx context.Context, c Caller, r AccessRequest, hea
 	if err != nil {
 		return err
 	}
+	open, err := s.openAt(ctx, basis.At, &r)
+	if err != nil {
+		return err
+	}
 	basis.Principals = len(who)
 	if err := head(basis); err != nil {
 		return err
@@ -125,20 +138,105 @@ func (s *Service) ListAccess(ctx context.Context, c Caller, r AccessRequest, hea
 			return context.Cause(ctx)
 		}
 		p := &who[i]
-		if p.Groups == nil {
-			p.Groups = []string{}
+		list := reviewer.Review(&p.Principal)
+		for j := range list {
+			p.describe(&list[j])
 		}
-		for _, a := range reviewer.Review(&p.Principal) {
-			if !a.Admitted && !r.All || r.Target != "" && r.Target != a.Target {
+		for _, o := range open[p.ID()] {
+			a := reviewer.ReviewSession(&o.who.Principal, &o.target, o.role)
+			if slices.ContainsFunc(list, func(b Access) bool { return b.sameAs(&a) }) {
 				continue
 			}
-			a.Principal, a.Groups, a.Owner, a.Seen, a.Entry = p.ID(), p.Groups, p.Owner, p.seen, p.entry
-			if err := row(&a); err != nil {
+			o.who.describe(&a)
+			a.Session = o.id
+			list = append(list, a)
+		}
+		slices.SortStableFunc(list, func(a, b Access) int { return cmp.Or(cmp.Compare(a.Target, b.Target), cmp.Compare(a.Role, b.Role)) })
+		for j := range list {
+			a := &list[j]
+			if !a.Admitted && a.Session == "" && !r.All || r.Target != "" && r.Target != a.Target {
+				continue
+			}
+			if err := row(a); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// describe fills in the fields about the principal.
+func (p *identified) describe(a *Access) {
+	a.Principal, a.Groups, a.Owner, a.Seen, a.Entry = p.ID(), append([]string{}, p.Groups...), p.Owner, p.seen, p.entry
+}
+
+// sameAs reports whether a line is about new sessions, which get what b says of one that is open. Where none is admitted it says nothing.
+func (a *Access) sameAs(b *Access) bool {
+	return a.Session == "" && a.Target == b.Target && a.Role == b.Role && reflect.DeepEqual(a.Effects, b.Effects) && reflect.DeepEqual(a.Opaque, b.Opaque)
+}
+
+// openSession is a session that was open at a time.
+type openSession struct {
+	id     string
+	who    identified // as the session's newest identity says
+	target access.Target
+	role   string
+}
+
+// openAt returns the agents' sessions that were open at a time, by principal.
+func (s *Service) openAt(ctx context.Context, at time.Time, r *AccessRequest) (map[string][]openSession, error) {
+	then := quoted(bookTime(at))
+	where := " WHERE s.origin IS NULL AND s.principal IS NOT NULL AND s.began <= " + then + " AND (s.ended IS NULL OR s.ended > " + then + ")"
+	if r.Principal != "" {
+		where += " AND s.principal = " + quoted(r.Principal)
+	}
+	if r.Target != "" {
+		where += " AND s.target = " + quoted(r.Target)
+	}
+	type place struct {
+		id              string
+		began, identity uint64
+	}
+	var places []place
+	for after := int64(-1); ; {
+		n := 0
+		sql := fmt.Sprintf(`SELECT s.session, s.first_entry, (SELECT max(i.first_entry) FROM identities i WHERE i.session = s.session AND i.time <= %s)
+			FROM sessions s%s AND s.first_entry > %d ORDER BY s.first_entry LIMIT %d`, then, where, after, accessPage)
+		err := s.Index.Query(ctx, sql, func(_ []string, row []any) error {
+			if len(row) != 3 {
+				return nil
+			}
+			n++
+			id, _ := row[0].(string)
+			after, _ = row[1].(int64)
+			if identity, ok := row[2].(int64); ok { // without one the session was not let in yet
+				places = append(places, place{id, uint64(after), uint64(identity)})
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if n < accessPage {
+			break
+		}
+	}
+	open := make(map[string][]openSession)
+	for _, p := range places {
+		var began evidence.Session
+		if _, err := s.body(p.began, &began); err != nil {
+			return nil, err
+		}
+		who, err := s.identity(p.identity)
+		if err != nil {
+			return nil, err
+		}
+		t := &began.Target
+		open[who.ID()] = append(open[who.ID()], openSession{
+			p.id, who, access.Target{Name: t.Name, Protocol: access.Protocol(t.Protocol), Address: t.Address, Labels: t.Labels}, began.Role,
+		})
+	}
+	return open, nil
 }
 
 // reviewer finds the configuration that was in force.
@@ -172,7 +270,6 @@ func (s *Service) reviewer(ctx context.Context, basis *AccessBasis) (Reviewer, e
 // principals returns those that had opened a session by a time, or the one of a
 // name, with the newest identity of each, in order of their names.
 func (s *Service) principals(ctx context.Context, at time.Time, name string) ([]identified, error) {
-	const page = 5000 // below the bound of a query
 	var entries []uint64
 	for after := ""; ; {
 		sql := "SELECT principal, max(first_entry) FROM identities WHERE time <= " + quoted(bookTime(at)) + " AND principal > " + quoted(after)
@@ -180,7 +277,7 @@ func (s *Service) principals(ctx context.Context, at time.Time, name string) ([]
 			sql += " AND principal = " + quoted(name)
 		}
 		n := 0
-		err := s.Index.Query(ctx, fmt.Sprintf("%s GROUP BY principal ORDER BY principal LIMIT %d", sql, page), func(_ []string, row []any) error {
+		err := s.Index.Query(ctx, fmt.Sprintf("%s GROUP BY principal ORDER BY principal LIMIT %d", sql, accessPage), func(_ []string, row []any) error {
 			if len(row) != 2 {
 				return nil
 			}
@@ -197,7 +294,7 @@ func (s *Service) principals(ctx context.Context, at time.Time, name string) ([]
 		if err != nil {
 			return nil, err
 		}
-		if n < page {
+		if n < accessPage {
 			break
 		}
 	}
@@ -206,21 +303,29 @@ func (s *Service) principals(ctx context.Context, at time.Time, name string) ([]
 	}
 	list := make([]identified, 0, len(entries))
 	for _, entry := range entries {
-		// Of the body the token and the keys are not even decoded.
-		var id struct {
-			Principal evidence.Principal `json:"principal"`
-		}
-		h, err := s.body(entry, &id)
+		who, err := s.identity(entry)
 		if err != nil {
 			return nil, err
 		}
-		p := &id.Principal
-		list = append(list, identified{access.Principal{
-			Issuer: p.Issuer, IssuerURL: p.IssuerURL, Subject: p.Subject, Name: p.Name, Groups: p.Groups, Actor: p.Actor, Owner: p.Owner, Claims: p.Claims,
-		}, h.Time, entry})
+		list = append(list, who)
 	}
 	slices.SortStableFunc(list, func(a, b identified) int { return cmp.Compare(a.ID(), b.ID()) })
 	return list, nil
+}
+
+// identity reads an identity entry. Of its body the token and the keys are not even decoded.
+func (s *Service) identity(entry uint64) (identified, error) {
+	var id struct {
+		Principal evidence.Principal `json:"principal"`
+	}
+	h, err := s.body(entry, &id)
+	if err != nil {
+		return identified{}, err
+	}
+	p := &id.Principal
+	return identified{access.Principal{
+		Issuer: p.Issuer, IssuerURL: p.IssuerURL, Subject: p.Subject, Name: p.Name, Groups: p.Groups, Actor: p.Actor, Owner: p.Owner, Claims: p.Claims,
+	}, h.Time, entry}, nil
 }
 
 // body reads the body of an entry of the book.

@@ -61,6 +61,13 @@ func (r *reviewer) Review(p *access.Principal) (list []admin.Access) {
 	return list
 }
 
+// ReviewSession implements admin.Reviewer.
+func (r *reviewer) ReviewSession(p *access.Principal, t *access.Target, role string) admin.Access {
+	a := admin.Access{Target: t.Name, Role: role}
+	judge(&a, r.rules.Review(&policy.Known{Principal: p, Target: t, Role: role}))
+	return a
+}
+
 // judge fills in what requests get.
 func judge(a *admin.Access, x *policy.Outlook) {
 	for _, name := range access.EffectNames() {

@@ -145,7 +145,10 @@ func (e *env) printAccess(r *accessReport) error {
 	for i := range r.Access {
 		a := &r.Access[i]
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s", printable(a.Principal), groupsText(a.Groups), printable(a.Target), printable(a.Role))
-		if !a.Admitted {
+		if a.Session != "" {
+			fmt.Fprint(w, ", session ", a.Session)
+		}
+		if !a.Admitted && a.Session == "" {
 			fmt.Fprint(w, "\tnot admitted")
 		}
 		for _, cell := range accessCells(a, true) {
@@ -159,7 +162,8 @@ func (e *env) printAccess(r *accessReport) error {
 	_, err := fmt.Fprintf(e.stdout, `
 At %s, by the configuration in force since %s (entry %d), for %s.
 allow, hold, deny: what every request with that effect gets. d..a, d..h, h..a: from the first to the second (deny, hold, allow), depending on
-what else the request does. OPAQUE: requests that the gateway does not understand, which may have every effect. --json names the rules.
+what else the request does. OPAQUE: requests that the gateway does not understand, which may have every effect. "session": one that was
+open and goes on with what it began with. --json names the rules.
 `, r.At.Format(time.RFC3339), r.Since.Format(time.RFC3339), r.Entry, plural(r.Principals, "principal"))
 	return err
 }
@@ -177,13 +181,13 @@ func (e *env) printAccessCSV(r *accessReport) error {
 		return err
 	}
 	columns := accessColumns()
-	if err := line(append([]string{"at", "configuration", "principal", "groups", "owner", "seen", "target", "role", "admitted"}, columns...)...); err != nil {
+	if err := line(append([]string{"at", "configuration", "principal", "groups", "owner", "seen", "target", "role", "session", "admitted"}, columns...)...); err != nil {
 		return err
 	}
 	for i := range r.Access {
 		a := &r.Access[i]
 		fields := []string{
-			r.At.Format(time.RFC3339Nano), r.SHA256, a.Principal, strings.Join(a.Groups, " "), a.Owner, a.Seen.Format(time.RFC3339Nano), a.Target, a.Role,
+			r.At.Format(time.RFC3339Nano), r.SHA256, a.Principal, strings.Join(a.Groups, " "), a.Owner, a.Seen.Format(time.RFC3339Nano), a.Target, a.Role, a.Session,
 			strconv.FormatBool(a.Admitted),
 		}
 		cells := accessCells(a, false)

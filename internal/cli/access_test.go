@@ -126,6 +126,13 @@ func (g *accessGate) start(t *testing.T) {
 // visit opens a session and closes it.
 func (g *accessGate) visit(t *testing.T, token string) {
 	t.Helper()
+	if err := g.open(t, token).Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *accessGate) open(t *testing.T, token string) *pgx.Conn {
+	t.Helper()
 	host, port, err := net.SplitHostPort(g.Addresses()[0].Address)
 	if err != nil {
 		t.Fatal(err)
@@ -134,9 +141,7 @@ func (g *accessGate) visit(t *testing.T, token string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	return c
 }
 
 // list runs gatebook access list with --json and returns what it prints.
@@ -270,6 +275,49 @@ func TestAccessList(t *testing.T) {
 	}
 }
 
+// TestAccessOfOpenSessions: a session that began before goes on with its admission and its target's labels.
+func TestAccessOfOpenSessions(t *testing.T) {
+	g := newAccessGate(t)
+	conns := []*pgx.Conn{g.open(t, g.issuer.Token(t, "writer", "writers")), g.open(t, g.issuer.Token(t, "writer", "writers"))}
+	if r := g.list(t); len(r.Access) != 2 || r.Access[0].Session != "" {
+		t.Errorf("a session like any other: %+v", r.Access)
+	}
+	targets := filepath.Join(g.dir, "targets.d", "orders.yaml")
+	text, err := os.ReadFile(targets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.write(t, "targets.d/orders.yaml", strings.NewReplacer("allow: [writers]", "allow: [agents]", "allow: [agents, writers]", "allow: [agents]").Replace(string(text)))
+	if err := g.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	while := moment()
+	r := g.list(t)
+	if len(r.Access) != 2 || r.Access[0].Session == "" || r.Access[0].Session == r.Access[1].Session || r.Access[0].Admitted || r.Access[0].Effects[1].Mildest.Verdict != "allow" {
+		t.Errorf("not admitted any more: %+v", r.Access)
+	}
+	if _, table, _ := run("-c", g.config, "access", "list"); !strings.Contains(table, "default, session "+r.Access[0].Session) {
+		t.Error(table)
+	}
+	for _, c := range conns {
+		if err := c.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 500 { // the end is recorded a moment after the agent left
+		if r = g.list(t); len(r.Access) == 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if len(r.Access) != 0 {
+		t.Errorf("the session has ended: %+v", r.Access)
+	}
+	if r := g.list(t, "--at", while.Format(time.RFC3339Nano)); len(r.Access) != 2 || r.Access[0].Session == "" {
+		t.Errorf("while it was open: %+v", r.Access)
+	}
+}
+
 // prints looks at the table and at the CSV.
 func (g *accessGate) prints(t *testing.T) {
 	t.Helper()
@@ -287,7 +335,7 @@ func (g *accessGate) prints(t *testing.T) {
 	}
 	_, text, _ := run("-c", g.config, "access", "list", "--csv")
 	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
-	if err != nil || len(rows) != 5 || len(rows[1]) != 9+len(accessColumns()) || rows[1][2] != "ci|reader" || rows[1][9] != "deny..allow" {
+	if err != nil || len(rows) != 5 || len(rows[1]) != 10+len(accessColumns()) || rows[1][2] != "ci|reader" || rows[1][10] != "deny..allow" {
 		t.Errorf("%v: %q", err, rows)
 	}
 }
