@@ -138,7 +138,7 @@ func FuzzCells(f *testing.F) {
 		if plain := Plain(s); utf8.ValidString(s) && unplain(plain) != s {
 			t.Errorf("%q is shown as %q, which is %q", s, plain, unplain(plain))
 		}
-		out := string(appendCSV(nil, s))
+		out := string(AppendCSV(nil, s))
 		if strings.HasPrefix(out, `"`) != strings.HasSuffix(out, `"`) {
 			t.Errorf("%q gives %q", s, out)
 		}

@@ -48,14 +48,14 @@ var (
 // row appends a row to a population, with its header line before the first.
 func (b *Builder) row(p *population, first, last uint64, leaf string, t time.Time, fields ...string) error {
 	out := b.line[:0]
-	out = appendCSV(out, b.scope.Origin)
+	out = AppendCSV(out, b.scope.Origin)
 	for _, f := range []string{
 		strconv.FormatUint(first, 10), strconv.FormatUint(last, 10), leaf, string(AppendTime(nil, t)),
 	} {
-		out = appendCSV(append(out, ','), f)
+		out = AppendCSV(append(out, ','), f)
 	}
 	for _, f := range fields {
-		out = appendCSV(append(out, ','), f)
+		out = AppendCSV(append(out, ','), f)
 	}
 	b.line = append(out, "\r\n"...)
 	return b.sink.Append(p.file, b.line)
@@ -148,9 +148,9 @@ func escapeDigits(s string) bool {
 	return strings.Trim(s[1:1+n], "0123456789abcdefABCDEF") == ""
 }
 
-// appendCSV appends a field as in RFC 4180. A text that a spreadsheet would
+// AppendCSV appends a field as in RFC 4180. A text that a spreadsheet would
 // take for a formula gets an apostrophe in front.
-func appendCSV(dst []byte, s string) []byte {
+func AppendCSV(dst []byte, s string) []byte {
 	if len(s) > maxCell+64 { // what cutCell made is not cut again
 		s = cutCell(s)
 	}

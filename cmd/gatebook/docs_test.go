@@ -76,7 +76,7 @@ func TestGettingStarted(t *testing.T) {
 	}
 	for _, want := range []string{
 		"target orders, role default  PostgreSQL", "who_the_database_sees", "agent_rw", "the database's own error came through",
-		"gatebook: the token was not accepted", "identity:      8 asserted, 2 gateway", "rule no-unfiltered-writes/filter", "rule migrations", "anchoring:     L1", "\nverified\n", "root: ok",
+		"gatebook: the token was not accepted", "identity:      8 asserted, 2 gateway", "rule no-unfiltered-writes/filter", "rule migrations", "d..a", "anchoring:     L1", "\nverified\n", "root: ok",
 		"FAILED:",
 	} {
 		if !bytes.Contains(out, []byte(want)) {

@@ -71,6 +71,14 @@ func (s *Service) Handler() http.Handler {
 			return out(map[string]any{"row": row})
 		})
 	}))
+	m.HandleFunc("POST /v1/access", s.stream(func(ctx context.Context, c Caller, r *http.Request, out func(any) error) error {
+		var in AccessRequest
+		if err := decode(r, &in); err != nil {
+			return err
+		}
+		return s.ListAccess(ctx, c, in, func(b *AccessBasis) error { return out(map[string]any{"basis": b}) },
+			func(a *Access) error { return out(map[string]any{"access": a}) })
+	}))
 	m.HandleFunc("POST /v1/index/rebuild", s.stream(func(ctx context.Context, c Caller, _ *http.Request, out func(any) error) error {
 		return s.RebuildIndex(ctx, c, func(n uint64) { _ = out(map[string]uint64{"done": n}) })
 	}))

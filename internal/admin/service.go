@@ -53,6 +53,8 @@ type Service struct {
 	SpoolKeep int64
 	Reload    func(ctx context.Context) error
 	Check     func(ctx context.Context) []Finding
+	// NewReviewer reads a recorded configuration for ListAccess; nil where no gateway runs.
+	NewReviewer func(c *evidence.Config) (Reviewer, error)
 }
 
 // Finding is one line of what a check of the configuration found.

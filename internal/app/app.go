@@ -188,6 +188,7 @@ func (a *App) build(ctx context.Context) error {
 	a.book.mu.Unlock()
 	a.book.Admin.Gate = a.gate
 	a.book.Admin.Reload = a.Reload
+	a.book.Admin.NewReviewer = newReviewer
 	conns := a.cfg.Limits.Connections
 	if conns == 0 {
 		conns = config.DefaultConnections

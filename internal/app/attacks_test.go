@@ -359,9 +359,12 @@ func TestEV14ReadsAreRecorded(t *testing.T) {
 	if err := socket.Lines(t.Context(), http.MethodPost, "/v1/query", map[string]string{"SQL": "SELECT 1"}, drop); err != nil {
 		t.Fatal(err)
 	}
+	if err := socket.Lines(t.Context(), http.MethodPost, "/v1/access", admin.AccessRequest{}, drop); err != nil {
+		t.Fatal(err)
+	}
 	_ = c.Close(t.Context())
 	_, _ = export(t, socket, g.book.Keys, admin.ExportRequest{})
-	want := []string{"session-list", "session-show", "query", "export"}
+	want := []string{"session-list", "session-show", "query", "access-list", "export"}
 	var got []string
 	sc := g.book.Ledger.Scan(0)
 	for {

@@ -32,13 +32,18 @@ func snapshot(c *config.Loaded) (*enforce.Snapshot, error) {
 	return s, nil
 }
 
+// plainTarget is the target as policy and records see it.
+func plainTarget(t *config.Target) access.Target {
+	return access.Target{Name: t.Name, Protocol: access.Protocol(t.Protocol), Address: t.Address, Labels: t.Labels}
+}
+
 func target(t *config.Target, dir string) (*enforce.Target, error) {
 	tls, err := targetTLS(t, dir)
 	if err != nil {
 		return nil, err
 	}
 	out := &enforce.Target{
-		Target: access.Target{Name: t.Name, Protocol: access.Protocol(t.Protocol), Address: t.Address, Labels: t.Labels},
+		Target: plainTarget(t),
 		Allow:  t.Allow, Roles: make(map[string]enforce.Role), Database: t.Database, TLS: tls, InsecureAuth: t.InsecureAuth,
 		Sessions: t.Limits.Sessions, QueueTimeout: t.Limits.Queue.Or(config.DefaultQueue), IdleTimeout: t.Limits.IdleTimeout.Or(0),
 	}

@@ -47,7 +47,7 @@ var may = map[string][]string{
 	"internal/admin":           {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/index", "internal/ledger", "internal/secret"},
 	"internal/app": {
 		"evidence", "internal/access", "internal/admin", "internal/audit", "internal/config", "internal/enforce", "internal/engine",
-		"internal/engine/postgres", "internal/identity", "internal/index", "internal/journal", "internal/ledger", "internal/policy", "internal/seal",
+		"internal/engine/postgres", "internal/identity", "internal/index", "internal/judge", "internal/journal", "internal/ledger", "internal/policy", "internal/seal",
 		"internal/secret", "internal/server", "internal/vfs",
 	},
 	"internal/cli": {

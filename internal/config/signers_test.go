@@ -334,7 +334,7 @@ func TestManifest(t *testing.T) {
 // changes in between cannot be parsed as one text and signed as another.
 func TestSG05ReadOnce(t *testing.T) {
 	path := write(t, map[string]string{"gatebook.yaml": good, "policy.yaml": "first"})
-	ld := &loader{l: &Loaded{Dir: filepath.Dir(path), Files: make(map[string]string)}}
+	ld := &loader{open: openFile, l: &Loaded{Dir: filepath.Dir(path), Files: make(map[string]string)}}
 	policy := filepath.Join(filepath.Dir(path), "policy.yaml")
 	first, err := ld.read(policy)
 	if err != nil {

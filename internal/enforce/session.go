@@ -115,7 +115,7 @@ func (g *Gate) open(ctx context.Context, o *Opening) (*Session, error) {
 	}
 	refused.Actor = v.Principal.ID()
 	snap := g.snap.Load()
-	t, role, err := admit(snap, &v.Principal, o.Target, o.Role)
+	t, role, err := snap.Admit(&v.Principal, o.Target, o.Role)
 	if err != nil {
 		return refuse(err)
 	}
@@ -167,9 +167,9 @@ func (g *Gate) System(ctx context.Context, target, role, purpose string) (*Sessi
 	return s, nil
 }
 
-// admit finds the target and role if the principal may use them. All refusals look alike.
-func admit(snap *Snapshot, p *access.Principal, target, role string) (*Target, Role, error) {
-	t := snap.Targets[target]
+// Admit finds the target and role if the principal may use them. All refusals look alike.
+func (s *Snapshot) Admit(p *access.Principal, target, role string) (*Target, Role, error) {
+	t := s.Targets[target]
 	if t == nil {
 		return nil, Role{}, errForbidden(target, role, errors.New("no such target"))
 	}
@@ -411,7 +411,7 @@ func (s *Session) Renew(ctx context.Context, token secret.String) error {
 	if !v.Principal.SessionEnd.After(old.SessionEnd) {
 		return access.Deny(access.CodeIdentity, "the token does not outlive the one in force")
 	}
-	if _, _, err := admit(s.gate.snap.Load(), &v.Principal, s.target.Name, s.roleKey); err != nil {
+	if _, _, err := s.gate.snap.Load().Admit(&v.Principal, s.target.Name, s.roleKey); err != nil {
 		return err
 	}
 	// Its place in the book is where it begins to count. What is recorded behind it becomes durable after it.

@@ -31,7 +31,7 @@ func (p *Program[T]) Uncounted() (*Program[T], error) {
 	if err != nil {
 		return nil, &Error{Source: p.src, Problems: []Problem{{Message: err.Error()}}}
 	}
-	return &Program[T]{p.src, p.env, prg, p.tree}, nil
+	return &Program[T]{p.src, p.env, prg, p.tree, p.limit}, nil
 }
 
 // sizer answers the library's estimator.

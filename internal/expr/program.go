@@ -20,10 +20,11 @@ type Result interface{ string | []string | bool }
 
 // Program is a compiled expression with a result of type T.
 type Program[T Result] struct {
-	src  string
-	env  *cel.Env
-	prg  cel.Program
-	tree *cel.Ast
+	src   string
+	env   *cel.Env
+	prg   cel.Program
+	tree  *cel.Ast
+	limit uint64 // of the environment
 }
 
 // Compile checks that src is an expression of type T (or of a type known only
@@ -43,7 +44,7 @@ func Compile[T Result](e *Env, src string) (*Program[T], error) {
 	if err != nil {
 		return nil, &Error{Source: src, Problems: []Problem{{Message: err.Error()}}}
 	}
-	return &Program[T]{src, e.env, prg, tree}, nil
+	return &Program[T]{src, e.env, prg, tree, e.limit}, nil
 }
 
 // kindOf names T as the messages of CEL name it.
@@ -97,7 +98,39 @@ func (p *Program[T]) eval(input any) (T, error) {
 		}
 	}
 	var zero T
-	return zero, fmt.Errorf("%q: %s", clip(p.src, 200), clip(err.Error(), 300))
+	return zero, p.fault(err)
+}
+
+func (p *Program[T]) fault(err error) error {
+	return fmt.Errorf("%q: %s", clip(p.src, 200), clip(err.Error(), 300))
+}
+
+// Partial is a program for evaluations in which some variables are not known.
+type Partial[T Result] struct{ program *Program[T] }
+
+// Partial returns the program for EvalPartial. The bound on its cost is that of the environment.
+func (p *Program[T]) Partial() (*Partial[T], error) {
+	prg, err := p.env.Program(p.tree, cel.CostLimit(p.limit), cel.EvalOptions(cel.OptOptimize, cel.OptPartialEval))
+	if err != nil {
+		return nil, &Error{Source: p.src, Problems: []Problem{{Message: err.Error()}}}
+	}
+	return &Partial[T]{&Program[T]{p.src, p.env, prg, p.tree, p.limit}}, nil
+}
+
+// Eval evaluates with variables of which some are not known (cel.PartialVars
+// says which). known says that the result follows from the others alone, whatever the value of
+// those that are not known, or the error that reading them gives.
+func (p *Partial[T]) Eval(a cel.PartialActivation) (out T, known bool, err error) {
+	v, _, err := p.program.prg.Eval(a)
+	if err == nil && types.IsUnknown(v) {
+		return out, false, nil
+	}
+	if err == nil {
+		if out, err = convert[T](v); err == nil {
+			return out, true, nil
+		}
+	}
+	return out, false, p.program.fault(err)
 }
 
 func convert[T Result](v ref.Val) (T, error) {

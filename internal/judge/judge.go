@@ -21,15 +21,20 @@ func (Judge) Policy(c *evidence.Config) (evidence.Policy, error) {
 	if got := config.Digest(c.Files); got != c.SHA256 {
 		return nil, fmt.Errorf("its files have the digest %s, it names %s", got, c.SHA256)
 	}
-	packs, err := rules(c.Packs)
-	if err != nil {
-		return nil, err
-	}
-	recorded, err := config.LoadRecorded(c.Files, c.Main, packs)
+	recorded, err := Configuration(c)
 	if err != nil {
 		return nil, err
 	}
 	return Recorded{recorded.Policy}, nil
+}
+
+// Configuration reads a recorded configuration, with its packs as they were then. It does not look at the digest.
+func Configuration(c *evidence.Config) (*config.Recorded, error) {
+	packs, err := rules(c.Packs)
+	if err != nil {
+		return nil, err
+	}
+	return config.LoadRecorded(c.Files, c.Main, packs)
 }
 
 // rules reads the recorded rules of packs; nil where none are recorded.

@@ -241,7 +241,7 @@ func (p *Policy) decide(in *Input, each func(RuleResult)) access.Decision {
 	}
 	v := p.views.Get().(*view)
 	if p.volatile.Parameters && in.Action != nil && in.Action.Parameters == nil {
-		in, v.unbound = bound(in)
+		in, v.unbound = withBound(in)
 	}
 	v.in = in
 	defer func() {
@@ -277,8 +277,8 @@ func (p *Policy) decide(in *Input, each func(RuleResult)) access.Decision {
 	return d
 }
 
-// bound returns the input with the values that are bound to its action.
-func bound(in *Input) (*Input, error) {
+// withBound returns the input with the values that are bound to its action.
+func withBound(in *Input) (*Input, error) {
 	with, a := *in, *in.Action
 	var err error
 	a.Parameters, err = a.Bound()
