@@ -229,6 +229,8 @@ type Intent struct {
 	Reason string `json:"reason,omitempty"` // of a denial
 	Code   string `json:"code,omitempty"`
 	Config string `json:"config,omitempty"` // first 16 hex digits of the digest in force
+	// Usage of the principal before this request, where the policy reads it.
+	Usage *Usage `json:"usage,omitempty"`
 	// Decided is the moment that the decision is about, in microseconds.
 	Decided time.Time `json:"decided,omitzero"`
 	Opaque  bool      `json:"opaque"` // what it does is not understood
@@ -237,6 +239,20 @@ type Intent struct {
 	Text   string          `json:"text"`
 	Detail json.RawMessage `json:"detail,omitempty"`
 	Action json.RawMessage `json:"action,omitempty"` // an Action
+}
+
+// Usage is what a principal had done over all its sessions, in windows that slide.
+type Usage struct {
+	Minute Counts `json:"minute"`
+	Hour   Counts `json:"hour"`
+	Day    Counts `json:"day"`
+}
+
+// Counts are requests that were allowed, and rows and bytes of answers.
+type Counts struct {
+	Requests uint64 `json:"requests"`
+	Rows     uint64 `json:"rows"`
+	Bytes    uint64 `json:"bytes"`
 }
 
 // Action is what a request does, as it was decided on.

@@ -170,6 +170,16 @@ type SessionInfo struct {
 	Began   time.Time
 }
 
+// Counts are requests that were allowed, rows and bytes of answers.
+type Counts struct {
+	Requests, Rows, Bytes uint64
+}
+
+// Usage is what a principal has done over all its sessions, in windows that slide.
+type Usage struct {
+	Minute, Hour, Day Counts
+}
+
 // Request is everything that a decision may depend on.
 type Request struct {
 	Principal *Principal
@@ -177,6 +187,8 @@ type Request struct {
 	Session   SessionInfo
 	Action    *Action
 	Time      time.Time
+	// Usage of the principal before this request.
+	Usage Usage
 }
 
 // Decision is what a policy says of one request.

@@ -11,7 +11,10 @@ type rules struct{ policy *policy.Policy }
 // Decide implements enforce.Policy.
 func (r rules) Decide(q *access.Request) access.Decision {
 	return r.policy.Decide(&policy.Input{
-		Principal: q.Principal, Target: q.Target, Action: q.Action, Time: q.Time,
+		Principal: q.Principal, Target: q.Target, Action: q.Action, Time: q.Time, Usage: q.Usage,
 		Session: policy.Session{Role: q.Session.Role, Database: q.Session.Database, Address: q.Session.Address, Began: q.Session.Began},
 	})
 }
+
+// ReadsUsage implements enforce.Policy.
+func (r rules) ReadsUsage() bool { return r.policy.Volatile().Usage }

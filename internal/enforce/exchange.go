@@ -100,9 +100,16 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 	if len(snap.SHA256) >= 16 {
 		in.Config = snap.SHA256[:16]
 	}
+	var used access.Usage
+	if a.Origin == "" {
+		used = s.budget.recent.begin(x.began)
+		if snap.Policy != nil && snap.Policy.ReadsUsage() {
+			in.Usage = usageBody(&used)
+		}
+	}
 	for {
 		p := s.Principal()
-		in.Rule, x.deny = s.decide(a, p, snap.Policy, x.began, in.Decided)
+		in.Rule, x.deny = s.decide(a, p, snap.Policy, x.began, in.Decided, &used)
 		s.mu.Lock()
 		if s.principal == p {
 			break
@@ -112,6 +119,9 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 	defer s.mu.Unlock()
 	x.early = s.gate.release && a.ProvenRead && x.deny == nil && a.Origin == "" && a.Own == ""
 	in.Early = x.early
+	if x.deny != nil && a.Origin == "" {
+		s.budget.recent.takeBack(x.began)
+	}
 	decision := access.Allow
 	switch {
 	case x.deny != nil:
@@ -154,7 +164,7 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 func moment(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
 // decide returns the refusal, or the rule by which the request passes. Whatever prevents a decision refuses.
-func (s *Session) decide(a *access.Action, p *access.Principal, policy Policy, now, at time.Time) (rule string, deny *access.DenyError) {
+func (s *Session) decide(a *access.Action, p *access.Principal, policy Policy, now, at time.Time, used *access.Usage) (rule string, deny *access.DenyError) {
 	if deny := s.check(a, now); deny != nil {
 		return "", deny
 	}
@@ -169,6 +179,7 @@ func (s *Session) decide(a *access.Action, p *access.Principal, policy Policy, n
 	d := policy.Decide(&access.Request{
 		Principal: p, Target: &s.target.Target, Action: a, Time: at,
 		Session: access.SessionInfo{Role: s.roleKey, Database: s.database, Address: s.source, Began: moment(s.began)},
+		Usage:   *used,
 	})
 	switch d.Verdict {
 	case access.Allow:
@@ -182,6 +193,14 @@ func (s *Session) decide(a *access.Action, p *access.Principal, policy Policy, n
 	return "", &access.DenyError{
 		Code: access.CodePolicy, Rule: d.Rule, Reason: orElse(d.Reason, "a rule forbids this"), Hint: orElse(d.Hint, does(a)),
 	}
+}
+
+// usageBody is what an intent says of a principal's usage.
+func usageBody(u *access.Usage) *evidence.Usage {
+	counts := func(c access.Counts) evidence.Counts {
+		return evidence.Counts{Requests: c.Requests, Rows: c.Rows, Bytes: c.Bytes}
+	}
+	return &evidence.Usage{Minute: counts(u.Minute), Hour: counts(u.Hour), Day: counts(u.Day)}
 }
 
 // does tells an agent what its request was taken for.
@@ -380,7 +399,11 @@ func (x *Exchange) flush(st *stream, kind evidence.Kind) error {
 	}
 	st.digest.Write(st.pending)
 	st.bytes += uint64(len(st.pending))
-	x.s.budget.add(time.Now(), 0, len(st.pending))
+	now := time.Now()
+	x.s.budget.add(now, 0, len(st.pending))
+	if kind == evidence.KindAnswer {
+		x.s.budget.recent.add(now, access.Counts{Bytes: uint64(len(st.pending))})
+	}
 	st.pending = st.pending[:0]
 	st.previous = r
 	return nil
@@ -444,6 +467,7 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 	x.out.bytes += uint64(len(x.out.pending))
 	now := time.Now()
 	x.s.budget.add(now, 0, len(x.out.pending))
+	x.s.budget.recent.add(now, access.Counts{Rows: o.Rows, Bytes: uint64(len(x.out.pending))})
 	body := evidence.Outcome{
 		Status: string(o.Status), Tag: o.Tag, Code: o.Code, Message: o.Message, Rows: o.Rows, Bytes: x.out.bytes,
 		Chunks: x.out.chunks, Request: x.in.chunks, ReadyUS: x.readyUS, TotalUS: now.Sub(x.began).Microseconds(),

@@ -109,6 +109,8 @@ type Target struct {
 // request, and is safe for concurrent use.
 type Policy interface {
 	Decide(r *access.Request) access.Decision
+	// ReadsUsage reports whether decisions can depend on Request.Usage, which is recorded then.
+	ReadsUsage() bool
 }
 
 // Snapshot is one immutable configuration in force. Sessions keep the one they

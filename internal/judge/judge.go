@@ -5,6 +5,7 @@
 package judge
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/gatebook/gatebook/evidence"
@@ -58,6 +59,9 @@ func (p Recorded) Decide(r *evidence.Request) (evidence.Ruling, error) {
 	if err != nil {
 		return evidence.Ruling{}, err
 	}
+	if p.Policy.Volatile().Usage && r.Intent.Usage == nil {
+		return evidence.Ruling{}, errors.New("the record does not say the principal's usage, which the policy reads")
+	}
 	d := p.Policy.Decide(in)
 	ruling := evidence.Ruling{Decision: access.Allow.String(), Rule: d.Rule}
 	switch d.Verdict {
@@ -80,6 +84,10 @@ func Input(r *evidence.Request) (*policy.Input, error) {
 		return nil, err
 	}
 	p, s := r.Principal, r.Session
+	var used access.Usage
+	if u := r.Intent.Usage; u != nil {
+		used = access.Usage{Minute: access.Counts(u.Minute), Hour: access.Counts(u.Hour), Day: access.Counts(u.Day)}
+	}
 	return &policy.Input{
 		Principal: &access.Principal{
 			Issuer: p.Issuer, IssuerURL: p.IssuerURL, Subject: p.Subject, Name: p.Name, Groups: p.Groups, Actor: p.Actor, Owner: p.Owner, Claims: p.Claims,
@@ -88,7 +96,7 @@ func Input(r *evidence.Request) (*policy.Input, error) {
 			Name: s.Target.Name, Protocol: access.Protocol(s.Target.Protocol), Address: s.Target.Address, Labels: s.Target.Labels,
 		},
 		Session: policy.Session{Role: s.Role, Database: s.Database, Address: s.Source, Began: s.Began},
-		Action:  a, Time: r.Intent.Decided,
+		Action:  a, Time: r.Intent.Decided, Usage: used,
 	}, nil
 }
 

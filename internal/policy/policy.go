@@ -82,6 +82,8 @@ type Input struct {
 	Session   Session
 	Action    *access.Action
 	Time      time.Time
+	// Usage of the principal before this request.
+	Usage access.Usage
 	// Claims are the principal's decoded claims (DecodeClaims), for callers that ask more than once.
 	// Where they are nil and a rule reads claims, they are decoded from the principal each time.
 	Claims map[string]any
@@ -289,10 +291,10 @@ func withBound(in *Input) (*Input, error) {
 // Volatile says which of the things that differ between two requests of one
 // session with one text a decision can depend on. A caller that keeps
 // decisions by session and text must not keep those of a policy that depends
-// on one of the first three. (The same text can have other effects when the
+// on one of the first four. (The same text can have other effects when the
 // target's catalog has changed, or asked for by another Op: those belong to the key.)
 type Volatile struct {
-	Time, Age, Parameters bool
+	Time, Age, Parameters, Usage bool
 	// Text: the decision can depend on the text itself, beyond its analysis; no
 	// fingerprint can stand for the text then.
 	Text bool
@@ -308,6 +310,8 @@ func (v *Volatile) add(variable string) {
 		v.Parameters = true
 	case "action.text":
 		v.Text = true
+	default:
+		v.Usage = v.Usage || strings.HasPrefix(variable, "usage.")
 	}
 }
 
