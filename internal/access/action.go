@@ -55,6 +55,9 @@ type Action struct {
 	Parameters []any
 	// Account is the JSON of an evidence.Action that says all this, made once for each text; nil lets the door make it.
 	Account []byte
+	// Common is the same for actions that differ in Detail, Parameters and Op alone, so that a decision that does not depend on
+	// these can be kept; nil where there is no such. What it points to does not change.
+	Common *Action
 	// Own names the rule by which the request passes without being decided on, since it concerns the gateway alone; "" otherwise.
 	Own string
 	// Refuse is set by an engine that must refuse the request by name

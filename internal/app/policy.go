@@ -2,6 +2,7 @@ package app
 
 import (
 	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/policy"
 )
 
@@ -16,5 +17,8 @@ func (r rules) Decide(q *access.Request) access.Decision {
 	})
 }
 
-// ReadsUsage implements enforce.Policy.
-func (r rules) ReadsUsage() bool { return r.policy.Volatile().Usage }
+// Reads implements enforce.Policy.
+func (r rules) Reads() enforce.Reads {
+	v := r.policy.Volatile()
+	return enforce.Reads{Usage: v.Usage, Each: v.Usage || v.Time || v.Age || v.Parameters}
+}

@@ -47,7 +47,7 @@ func (anything) Decide(*access.Request) access.Decision {
 	return access.Decision{Verdict: access.Allow, Rule: "anything"}
 }
 
-func (anything) ReadsUsage() bool { return false }
+func (anything) Reads() enforce.Reads { return enforce.Reads{} }
 
 func gate(rec *memrec.Recorder, change func(*enforce.Target, *enforce.Snapshot)) *enforce.Gate {
 	t := &enforce.Target{
@@ -507,7 +507,7 @@ func (holding) Decide(*access.Request) access.Decision {
 	return access.Decision{Verdict: access.Hold, Rule: "writes", Reason: "A person must approve changes."}
 }
 
-func (holding) ReadsUsage() bool { return false }
+func (holding) Reads() enforce.Reads { return enforce.Reads{} }
 
 // TestHoldRefuses: while nobody can be asked, a request that a rule holds is refused, and the refusal says so.
 func TestHoldRefuses(t *testing.T) {

@@ -103,7 +103,7 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 	var used access.Usage
 	if a.Origin == "" {
 		used = s.budget.recent.begin(x.began)
-		if snap.Policy != nil && snap.Policy.ReadsUsage() {
+		if snap.Policy != nil && snap.Policy.Reads().Usage {
 			in.Usage = usageBody(&used)
 		}
 	}
@@ -176,10 +176,12 @@ func (s *Session) decide(a *access.Action, p *access.Principal, policy Policy, n
 	case policy == nil:
 		return "", &access.DenyError{Code: access.CodePolicy, Rule: "default", Reason: "there is no policy, so that nothing is allowed"}
 	}
-	d := policy.Decide(&access.Request{
-		Principal: p, Target: &s.target.Target, Action: a, Time: at,
-		Session: access.SessionInfo{Role: s.roleKey, Database: s.database, Address: s.source, Began: moment(s.began)},
-		Usage:   *used,
+	d := s.decisions.of(policy, p, a, func() access.Decision {
+		return policy.Decide(&access.Request{
+			Principal: p, Target: &s.target.Target, Action: a, Time: at,
+			Session: access.SessionInfo{Role: s.roleKey, Database: s.database, Address: s.source, Began: moment(s.began)},
+			Usage:   *used,
+		})
 	})
 	switch d.Verdict {
 	case access.Allow:

@@ -275,4 +275,4 @@ func (anything) Decide(*access.Request) access.Decision {
 	return access.Decision{Verdict: access.Allow, Rule: "anything"}
 }
 
-func (anything) ReadsUsage() bool { return false }
+func (anything) Reads() enforce.Reads { return enforce.Reads{} }

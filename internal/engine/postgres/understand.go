@@ -177,13 +177,14 @@ func (u *understood) fill(a *access.Action) {
 	a.Understood, a.Why, a.Effects, a.Statements = u.action.Understood, u.action.Why, u.action.Effects, u.action.Statements
 	a.HasFilter, a.Fingerprint, a.Account = u.action.HasFilter, u.action.Fingerprint, u.action.Account
 	a.ProvenRead = u.action.ProvenRead
+	a.Common = &u.action
 }
 
 // unclear makes an action one that is not understood.
 func unclear(a *access.Action, why string) {
 	a.Understood, a.Why, a.HasFilter, a.ProvenRead = false, why, false, false
 	a.Effects |= access.EffectExecute
-	a.Account = nil
+	a.Account, a.Common = nil, nil
 }
 
 // closeRule is the rule by which a Close passes: it ends a name of the session's own, which drivers do by themselves, also
