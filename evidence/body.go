@@ -306,6 +306,88 @@ type Outcome struct {
 	Detail  json.RawMessage `json:"detail,omitempty"`
 }
 
+// Ticket is the body of a ticket entry: a request waits for people.
+type Ticket struct {
+	Ticket string `json:"ticket"`
+	// Digest is the SHA-256 over Bound, the exact text of what a ruling covers: the JSON of a TicketBound.
+	Digest string `json:"digest"`
+	Bound  string `json:"bound"`
+	// Requires must all be met.
+	Requires []Approvers `json:"requires"`
+	// Requester is the person behind the request, empty if nobody knows; Behind are further persons who act in it.
+	Requester string   `json:"requester,omitempty"`
+	Behind    []string `json:"behind,omitempty"`
+}
+
+// Approvers is what one rule asks for: a quorum of distinct people of some groups.
+type Approvers struct {
+	Rule         string   `json:"rule"`
+	Groups       []string `json:"groups"`
+	Quorum       int      `json:"quorum"`
+	UnknownOwner bool     `json:"unknown_owner,omitempty"`
+}
+
+// TicketBound is all that a ruling covers. If anything of it were different, the digest would be.
+type TicketBound struct {
+	Ticket     string          `json:"ticket"`
+	Nonce      string          `json:"nonce"` // random
+	Session    string          `json:"session"`
+	Exchange   uint64          `json:"exchange"`
+	Principal  string          `json:"principal"` // "issuer|name"
+	Subject    string          `json:"subject"`
+	Actor      []string        `json:"actor,omitempty"`
+	Target     string          `json:"target"`
+	Address    string          `json:"address"`
+	Role       string          `json:"role"`
+	Database   string          `json:"database,omitempty"`
+	SearchPath string          `json:"search_path,omitempty"`
+	Op         string          `json:"op"`
+	Text       string          `json:"text"`
+	Detail     json.RawMessage `json:"detail,omitempty"` // with the parameters
+	Action     json.RawMessage `json:"action,omitempty"` // an Action
+	Rules      []string        `json:"rules"`            // that hold
+	Config     string          `json:"config"`           // digest of the configuration, with policy and masks
+	Expires    time.Time       `json:"expires"`
+}
+
+// Ruling is the body of a ruling entry.
+type Ruling struct {
+	Ticket   string      `json:"ticket"`
+	Digest   string      `json:"digest"`
+	Person   string      `json:"person"`
+	Identity string      `json:"identity"` // "issuer|name", or the fingerprint of a key
+	Groups   []string    `json:"groups"`
+	Verdict  string      `json:"verdict"` // "approve" or "deny"
+	Reason   string      `json:"reason,omitempty"`
+	Proof    RulingProof `json:"proof"`
+}
+
+// RulingProof is what only the person could make.
+type RulingProof struct {
+	Kind string `json:"kind"` // "ssh"
+	// Statement is the exact text that was signed.
+	Statement string `json:"statement"`
+	// Signature is an armoured SSH signature by Key, in the namespace gatebook-ruling.
+	Signature string `json:"signature,omitempty"`
+	Key       string `json:"key,omitempty"` // as in authorized_keys
+}
+
+// Release is the body of a release entry: a held request is let through.
+type Release struct {
+	Ticket  string   `json:"ticket"`
+	Digest  string   `json:"digest"`
+	Persons []string `json:"persons"` // who approved
+	Config  string   `json:"config"`  // digest of the configuration by which it was judged again
+}
+
+// TicketEnd is the body of a ticket-end entry: a held request is not let through.
+type TicketEnd struct {
+	Ticket string `json:"ticket"`
+	Digest string `json:"digest"`
+	State  string `json:"state"` // "denied", "expired", "withdrawn" or "void"
+	Cause  string `json:"cause,omitempty"`
+}
+
 // Cancel is the body of a cancel entry.
 type Cancel struct {
 	By     string `json:"by"` // "agent" or an administrator

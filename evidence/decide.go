@@ -18,7 +18,7 @@ type Judge interface {
 // A Policy decides on recorded requests of one configuration.
 type Policy interface {
 	// Decide returns what the policy says of a request. An error says that the record does not hold what it takes.
-	Decide(r *Request) (Ruling, error)
+	Decide(r *Request) (Decided, error)
 }
 
 // Request is a recorded request with all that its decision depends on. It is
@@ -33,8 +33,8 @@ type Request struct {
 	Action *Action
 }
 
-// Ruling is a decision as an intent records it.
-type Ruling struct {
+// Decided is a decision as an intent records it.
+type Decided struct {
 	Decision string // "allow" or "deny", as in headers
 	Rule     string
 	Code     string // of a denial

@@ -194,6 +194,19 @@ type Request struct {
 	Usage Usage
 }
 
+// Approvers says who may release what a rule holds.
+type Approvers struct {
+	// Rule is the name of the rule that asks for it.
+	Rule string
+	// Groups of people; one of them is enough for a person. Quorum is how many distinct people must approve.
+	Groups []string
+	Quorum int
+	// Within is how long the request may wait; InTransaction how long inside of a transaction, 0 for not at all.
+	Within, InTransaction time.Duration
+	// UnknownOwner: it can be released although nobody knows the person behind the request.
+	UnknownOwner bool
+}
+
 // Decision is what a policy says of one request.
 type Decision struct {
 	Verdict Verdict
@@ -204,6 +217,8 @@ type Decision struct {
 	Hint   string
 	// Matched are the names of all rules that matched, in the order of the policy.
 	Matched []string
+	// Approvers are what the rules that hold ask for, all of them; for the verdict Hold.
+	Approvers []Approvers
 }
 
 // Status says what came of an exchange.

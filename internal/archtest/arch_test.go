@@ -44,6 +44,7 @@ var may = map[string][]string{
 	"internal/config":          {"internal/access", "internal/policy", "internal/secret", "internal/sshsig"},
 	"internal/config/gen":      {},
 	"internal/judge":           {"evidence", "internal/access", "internal/config", "internal/policy"},
+	"internal/approval":        {"evidence", "internal/access"},
 	"internal/admin":           {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/index", "internal/ledger", "internal/secret"},
 	"internal/app": {
 		"evidence", "internal/access", "internal/admin", "internal/audit", "internal/config", "internal/enforce", "internal/engine",

@@ -54,16 +54,16 @@ func rules(list []evidence.ConfigRule) (out []policy.Rule, err error) {
 type Recorded struct{ Policy *policy.Policy }
 
 // Decide implements evidence.Policy.
-func (p Recorded) Decide(r *evidence.Request) (evidence.Ruling, error) {
+func (p Recorded) Decide(r *evidence.Request) (evidence.Decided, error) {
 	in, err := Input(r)
 	if err != nil {
-		return evidence.Ruling{}, err
+		return evidence.Decided{}, err
 	}
 	if p.Policy.Volatile().Usage && r.Intent.Usage == nil {
-		return evidence.Ruling{}, errors.New("the record does not say the principal's usage, which the policy reads")
+		return evidence.Decided{}, errors.New("the record does not say the principal's usage, which the policy reads")
 	}
 	d := p.Policy.Decide(in)
-	ruling := evidence.Ruling{Decision: access.Allow.String(), Rule: d.Rule}
+	ruling := evidence.Decided{Decision: access.Allow.String(), Rule: d.Rule}
 	switch d.Verdict {
 	case access.Denied:
 		ruling.Decision, ruling.Code = access.Denied.String(), string(access.CodePolicy)
