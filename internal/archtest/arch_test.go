@@ -32,7 +32,7 @@ var may = map[string][]string{
 	"internal/journal":         {"internal/vfs"},
 	"internal/seal":            {"evidence", "internal/secret", "internal/vfs"},
 	"internal/expr":            {},
-	"internal/enforce":         {"evidence", "internal/access", "internal/audit", "internal/secret"},
+	"internal/enforce":         {"evidence", "internal/access", "internal/approval", "internal/audit", "internal/secret"},
 	"internal/identity":        {"internal/access", "internal/enforce", "internal/expr", "internal/secret"},
 	"internal/devissuer":       {"internal/secret"},
 	"internal/ledger":          {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/journal", "internal/seal", "internal/secret", "internal/vfs"},

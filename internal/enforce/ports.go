@@ -106,7 +106,7 @@ type Target struct {
 }
 
 // A Policy decides on requests. Decide does not block, keeps nothing of the
-// request, and is safe for concurrent use.
+// request, and is safe for concurrent use. Policies are compared with ==.
 type Policy interface {
 	Decide(r *access.Request) access.Decision
 	// Reads says what decisions can depend on.

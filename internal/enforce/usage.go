@@ -83,6 +83,16 @@ func (u *usage) begin(now time.Time) access.Usage {
 	return seen
 }
 
+// now returns what was counted until now.
+func (u *usage) now(now time.Time) access.Usage {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i := range u.windows {
+		u.windows[i].at(i, now)
+	}
+	return access.Usage{Minute: u.windows[0].sum, Hour: u.windows[1].sum, Day: u.windows[2].sum}
+}
+
 // takeBack uncounts a request that was refused.
 func (u *usage) takeBack(at time.Time) {
 	u.mu.Lock()

@@ -68,7 +68,12 @@ func (p Recorded) Decide(r *evidence.Request) (evidence.Decided, error) {
 	case access.Denied:
 		ruling.Decision, ruling.Code = access.Denied.String(), string(access.CodePolicy)
 	case access.Hold:
-		ruling.Decision, ruling.Code = access.Denied.String(), string(access.CodeApproval)
+		switch {
+		case len(d.Approvers) == 0: // nobody may let it through
+			ruling.Decision, ruling.Code = access.Denied.String(), string(access.CodeApproval)
+		case in.Action.Op != "prepare" || !in.Action.Understood: // what only prepares passes, and what executes it is held
+			ruling.Decision = access.Hold.String()
+		}
 	}
 	ruling.Privileged, _ = in.Action.Privileged()
 	return ruling, nil

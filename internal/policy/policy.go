@@ -49,6 +49,8 @@ type Rule struct {
 	Then access.Verdict
 	// Reason and Hint may be shown to the agent.
 	Reason, Hint string
+	// Approvers says who may release what a rule holds; nil for nobody.
+	Approvers *access.Approvers
 	// File and Line are the place of the condition, for problems.
 	File string
 	Line int
@@ -276,7 +278,27 @@ func (p *Policy) decide(in *Input, each func(RuleResult)) access.Decision {
 		}
 		d.Matched = append(d.Matched, r.Name)
 	}
+	if d.Verdict == access.Hold && len(d.Matched) > 0 {
+		d.Approvers = p.approvers(d.Matched)
+	}
 	return d
+}
+
+// approvers returns what the rules that hold ask for. If one of them names nobody, nobody may release.
+func (p *Policy) approvers(matched []string) (list []access.Approvers) {
+	for i := range p.rules {
+		r := &p.rules[i]
+		switch {
+		case r.Then != access.Hold || !slices.Contains(matched, r.Name):
+		case r.Approvers == nil:
+			return nil
+		default:
+			a := *r.Approvers
+			a.Rule = r.Name
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // withBound returns the input with the values that are bound to its action.
