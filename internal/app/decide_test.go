@@ -160,7 +160,8 @@ func TestVerifyDecidesAgain(t *testing.T) {
 			}
 			return body
 		}},
-		{"effects", "by the policy in force", replaced(evidence.KindIntent, `"effects":["write"]`, `"effects":["schema"]`)},
+		{"effects", "lacks what the text does: write", replaced(evidence.KindIntent, `"effects":["write"]`, `"effects":["schema"]`)},
+		{"text", "the recorded action is that of another text", replaced(evidence.KindIntent, `"text":"DELETE FROM decided"`, `"text":"DELETE FROM decided WHERE id = 1"`)},
 		{"parameters", "by the policy in force", replaced(evidence.KindIntent, `"7"]`, `"6"]`)},
 		{"privileged", "privileged is recorded as false", replaced(evidence.KindIntent, `"privileged":"it changes definitions",`, ``)},
 		{"the own rule", "by the policy in force", func(h *evidence.Header, body []byte) []byte {

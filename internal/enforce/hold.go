@@ -67,9 +67,6 @@ func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *acc
 	refuse := func(reason string, cause error) *access.DenyError {
 		return &access.DenyError{Code: access.CodeApproval, Rule: d.Rule, Reason: reason, Hint: d.Hint, Cause: cause}
 	}
-	if err := x.intent.Wait(ctx); err != nil {
-		return errClosed(err)
-	}
 	within, ok := patience(d.Approvers, h.InTransaction)
 	if !ok {
 		return refuse(orElse(d.Reason, "a person must approve this")+"; it cannot wait inside of a transaction", nil)

@@ -7,11 +7,13 @@ package judge
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/config"
 	"github.com/gatebook/gatebook/internal/policy"
+	"github.com/gatebook/gatebook/internal/sqlscan"
 )
 
 // Judge implements evidence.Judge.
@@ -61,6 +63,9 @@ func (p Recorded) Decide(r *evidence.Request) (evidence.Decided, error) {
 	}
 	if p.Policy.Volatile().Usage && r.Intent.Usage == nil {
 		return evidence.Decided{}, errors.New("the record does not say the principal's usage, which the policy reads")
+	}
+	if err := sameText(in.Action); err != nil {
+		return evidence.Decided{}, err
 	}
 	d := p.Policy.Decide(in)
 	ruling := evidence.Decided{Decision: access.Allow.String(), Rule: d.Rule}
@@ -140,4 +145,41 @@ func effects(names []string) (all access.Effects, err error) {
 		all |= e
 	}
 	return all, nil
+}
+
+// grammar begins the fingerprints of PostgreSQL's texts that this version can make again.
+const grammar = "pg18:"
+
+// texts are what grammar alone says of texts; requests repeat.
+var texts = sqlscan.Cache[*reading]{Bytes: 16 << 20, Make: func(text string) *reading {
+	return &reading{sqlscan.Analyse(text), sqlscan.Fingerprint(text, grammar)}
+}}
+
+type reading struct {
+	scan        *sqlscan.Scan
+	fingerprint string
+}
+
+// sameText checks that a recorded action can be what its recorded text does: the fingerprint is the text's, the commands are, and
+// no effect that the text itself shows is missing. What names stood for at the target is the record's word.
+func sameText(a *access.Action) error {
+	if !strings.HasPrefix(a.Fingerprint, grammar) {
+		return nil
+	}
+	have := texts.Get(a.Text)
+	if have.fingerprint != a.Fingerprint {
+		return errors.New("the recorded action is that of another text")
+	}
+	if have.scan.Opaque == "" && len(have.scan.Statements) != len(a.Statements) {
+		return errors.New("the recorded action has other statements than the text")
+	}
+	for i := range have.scan.Statements {
+		if have.scan.Statements[i].Verb != a.Statements[i].Verb {
+			return errors.New("the recorded action has other statements than the text")
+		}
+	}
+	if missing := have.scan.Effects() &^ access.EffectExecute &^ a.Effects; missing != 0 {
+		return fmt.Errorf("the recorded action lacks what the text does: %s", missing)
+	}
+	return nil
 }
