@@ -64,7 +64,7 @@ func (p Recorded) Decide(r *evidence.Request) (evidence.Decided, error) {
 	if p.Policy.Volatile().Usage && r.Intent.Usage == nil {
 		return evidence.Decided{}, errors.New("the record does not say the principal's usage, which the policy reads")
 	}
-	if err := sameText(in.Action); err != nil {
+	if err := sameText(r, in.Action); err != nil {
 		return evidence.Decided{}, err
 	}
 	d := p.Policy.Decide(in)
@@ -162,9 +162,14 @@ type reading struct {
 
 // sameText checks that a recorded action can be what its recorded text does: the fingerprint is the text's, the commands are, and
 // no effect that the text itself shows is missing. What names stood for at the target is the record's word.
-func sameText(a *access.Action) error {
-	if !strings.HasPrefix(a.Fingerprint, grammar) {
-		return nil
+func sameText(r *evidence.Request, a *access.Action) error {
+	switch {
+	case r.Session.Target.Protocol != string(access.Postgres), a.Op != "query" && a.Op != "execute" && a.Op != "prepare" && a.Op != "bind":
+		return nil // other forms have no text
+	case a.Fingerprint != "" && !strings.HasPrefix(a.Fingerprint, grammar):
+		return nil // by the grammar of another version
+	case a.Fingerprint == "" && !a.Understood:
+		return nil // nothing is said of it, which is the strictest
 	}
 	have := texts.Get(a.Text)
 	if have.fingerprint != a.Fingerprint {
