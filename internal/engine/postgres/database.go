@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,23 +23,16 @@ const (
 )
 
 // textCatalogVersion changes when a definition that the catalog holds changes: rows come, go, or are written by another transaction.
-// It has the sum of the transactions, for one that began early may end last.
-const textCatalogVersion = `SELECT string_agg(v, ',') FROM (
- SELECT 'c' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) AS v FROM pg_class
- UNION ALL SELECT 'p' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_proc
- UNION ALL SELECT 'o' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_operator
- UNION ALL SELECT 't' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_type
- UNION ALL SELECT 'k' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_cast
- UNION ALL SELECT 'r' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_rewrite
- UNION ALL SELECT 'g' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_trigger
- UNION ALL SELECT 'y' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_policy
- UNION ALL SELECT 'n' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_constraint
- UNION ALL SELECT 'd' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_attrdef
- UNION ALL SELECT 's' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_namespace
- UNION ALL SELECT 'e' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) || ':' || sum(oid::bigint) FROM pg_extension
- UNION ALL SELECT 'i' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) FROM pg_index
- UNION ALL SELECT 'h' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) FROM pg_inherits
- UNION ALL SELECT 'a' || count(*) || ':' || coalesce(sum(xmin::text::bigint), 0) FROM pg_attribute) x`
+var textCatalogVersion = func() string {
+	// All transactions count and not the youngest alone: one that began early may end last.
+	const of = `SELECT '%[1]s' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, 0)), 0) AS v FROM %[1]s`
+	var parts []string
+	for _, table := range strings.Fields(`pg_class pg_proc pg_operator pg_type pg_cast pg_rewrite pg_trigger pg_policy pg_constraint pg_attrdef
+		pg_namespace pg_extension pg_index pg_inherits pg_attribute`) {
+		parts = append(parts, fmt.Sprintf(of, table))
+	}
+	return "SELECT string_agg(v, ',') FROM (" + strings.Join(parts, " UNION ALL ") + ") x"
+}()
 
 // databases are the databases of the targets that sessions are connected to.
 type databases struct {
