@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/gatebook/gatebook/internal/sqlscan"
 )
 
 // The two policies that attacks are tried under: a reader, and who may do everything that the packs do not deny.
@@ -297,6 +301,47 @@ func TestPG23ReadLikeTheServer(t *testing.T) {
 	}
 	a.allowed(t, [2]string{"SHOW standard_conforming_strings", "on"}, [2]string{"SHOW client_encoding", "UTF8"})
 	a.happens(t, statements[0])
+}
+
+// TestPG23RandomTexts puts texts together at random from all that quotes and comments. Where the analyser understands one
+// that the server runs, they agree on its statements and constants.
+func TestPG23RandomTexts(t *testing.T) {
+	c, err := pgx.Connect(t.Context(), database.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(context.Background()) }()
+	pieces := strings.Split("'|'|\"|E'|e'|U&'|N'|U&\"|$$|$$|$a$|$b$|$é$|--|/*|*/|/*|*/|\n|\r|\t|\f|\v| | |;|; SELECT |, |5|7|a|x$a$|\\|\\'|\\\\|''|\\x41|\\u0041|\\0041|!0041| UESCAPE '!'|é|\u00a0|(|)", "|")
+	r, agreed := rand.New(rand.NewPCG(1, 2)), 0 //nolint:gosec // the same texts each time
+	for range 4000 {
+		text := "SELECT "
+		for range 1 + r.IntN(10) {
+			text += pieces[r.IntN(len(pieces))]
+		}
+		results, err := c.PgConn().Exec(t.Context(), text).ReadAll()
+		scan := sqlscan.Analyse(text)
+		if err != nil || scan.Opaque != "" {
+			continue // it does not run, or is not understood
+		}
+		var server, gateway []string
+		for _, res := range results {
+			for _, v := range res.Rows[0] {
+				server = append(server, string(v))
+			}
+		}
+		for i := range scan.Statements {
+			gateway = append(gateway, scan.Statements[i].Literals...)
+		}
+		if len(results) != len(scan.Statements) || !slices.Equal(server, gateway) {
+			t.Errorf("%q\n  the server has %d statements with %q, the gateway %d with %q", text, len(results), server, len(scan.Statements), gateway)
+		}
+		if len(server) > 0 {
+			agreed++
+		}
+	}
+	if agreed < 100 {
+		t.Errorf("only %d texts were run by the server and understood by the gateway", agreed)
+	}
 }
 
 // TestPG35LargeObjects: large objects are data, and files of the server are files.
