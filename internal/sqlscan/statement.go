@@ -241,8 +241,7 @@ func (w *walk) sessionStatement(n *pgquery.Node) bool {
 		w.st.Verb = "DISCARD"
 		w.effect(access.EffectSession)
 		if v.DiscardStmt.Target == pgquery.DiscardMode_DISCARD_ALL {
-			w.st.Verb = "DISCARD ALL"
-			w.object("setting", Name{Name: "session_authorization"}, access.EffectAccess)
+			w.st.Verb = "DISCARD ALL" // a role too becomes that of the log-in again, as in a new session
 		}
 	case *pgquery.Node_ListenStmt:
 		w.st.Verb = "LISTEN"
