@@ -33,9 +33,12 @@ func TestMain(m *testing.M) {
 //
 //	gate start|stop|reload   the gateway of $WORK/gate; ! gate start and ! gate reload want a refusal, whose text is stderr
 //	psql NAME[:GROUP,...] ARG...   psql as an agent with a token of these groups
+//	decides VERDICT RULE SQL   psql gets this verdict, a refusal names the rule, and policy explain says the same of the same SQL
 //	g ARG...   gatebook with that gateway's configuration
 //	until PATTERN ARG...   repeats g until its output matches, at most 15 s
 //	edit FILE OLD NEW   replaces a text in a file; \n in NEW is a line end
+//
+// and the conditions [office] (Monday to Friday, 08:00 to 18:00 UTC) and [closing] (that is about to change).
 //
 // A gateway has the files of the script beside its configuration: gate/gatebook.yaml is made when the script has none.
 func TestScripts(t *testing.T) {
@@ -78,11 +81,22 @@ func TestScripts(t *testing.T) {
 			return g.prepare()
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"gate":  scriptGateCmd,
-			"g":     scriptG,
-			"psql":  func(ts *testscript.TestScript, neg bool, args []string) { scriptPSQL(t, ts, neg, args) },
-			"until": scriptUntil,
-			"edit":  scriptEdit,
+			"gate":    scriptGateCmd,
+			"g":       scriptG,
+			"psql":    func(ts *testscript.TestScript, neg bool, args []string) { scriptPSQL(t, ts, neg, args) },
+			"decides": func(ts *testscript.TestScript, neg bool, args []string) { scriptDecides(t, ts, neg, args) },
+			"until":   scriptUntil,
+			"edit":    scriptEdit,
+		},
+		Condition: func(name string) (bool, error) {
+			now := time.Now().UTC()
+			switch name {
+			case "office":
+				return office(now), nil
+			case "closing":
+				return office(now) != office(now.Add(time.Minute)), nil
+			}
+			return false, fmt.Errorf("unknown condition %q; known are office, closing", name)
 		},
 	})
 }
@@ -301,6 +315,27 @@ func scriptPSQL(t *testing.T, ts *testscript.TestScript, neg bool, args []string
 	if neg == (err == nil) {
 		ts.Fatalf("psql %v: %v", args, err)
 	}
+}
+
+func office(at time.Time) bool {
+	return at.Weekday() != time.Saturday && at.Weekday() != time.Sunday && at.Hour() >= 8 && at.Hour() < 18
+}
+
+func scriptDecides(t *testing.T, ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: decides VERDICT RULE SQL")
+	}
+	verdict, rule, sql := args[0], args[1], args[2]
+	scriptPSQL(t, ts, verdict != "allow", []string{"worker", "-c", sql})
+	refusal := ts.ReadFile("stderr")
+	if verdict != "allow" && !strings.Contains(refusal, ", rule "+rule+"\n") {
+		ts.Fatalf("the refusal does not name %s: %s", rule, refusal)
+	}
+	scriptG(ts, false, []string{"policy", "explain", "--target", "db", "--principal", "worker", "--group", "agents", "--", sql})
+	if got := ts.ReadFile("stdout"); !regexp.MustCompile(`Decision: ` + verdict + ` by ` + regexp.QuoteMeta(rule) + `[,\n]`).MatchString(got) {
+		ts.Fatalf("explain does not say %s by %s: %s", verdict, rule, got)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("refusal"), []byte(refusal), 0o600))
 }
 
 func scriptG(ts *testscript.TestScript, neg bool, args []string) {

@@ -59,11 +59,13 @@ var reviewed = effectsOf(map[access.Effects]string{
 	access.EffectFile: `lo_import lo_export pg_read_file pg_read_file_old pg_read_binary_file pg_stat_file pg_ls_dir pg_ls_archive_statusdir
 		pg_ls_logdir pg_ls_logicalmapdir pg_ls_logicalsnapdir pg_ls_replslotdir pg_ls_summariesdir pg_ls_tmpdir pg_ls_waldir
 		pg_hba_file_rules pg_ident_file_mappings pg_show_all_file_settings pg_available_wal_summaries pg_wal_summary_contents`,
-	access.EffectLock: `pg_sleep pg_sleep_for pg_sleep_until pg_advisory_lock pg_advisory_lock_shared pg_advisory_unlock pg_advisory_unlock_all
-		pg_advisory_unlock_shared pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
+	access.EffectLock: `pg_sleep pg_sleep_for pg_sleep_until pg_advisory_lock pg_advisory_lock_shared
+		pg_advisory_xact_lock pg_advisory_xact_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
 		pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared`,
-	access.EffectNotify:  `pg_notify`,
-	access.EffectSession: `setseed set_config pg_stat_clear_snapshot pg_stat_force_next_flush pg_export_snapshot`,
+	access.EffectNotify: `pg_notify`,
+	// Giving a lock back hurts nobody. Pools of connections do it after each use.
+	access.EffectSession: `setseed set_config pg_stat_clear_snapshot pg_stat_force_next_flush pg_export_snapshot
+		pg_advisory_unlock pg_advisory_unlock_all pg_advisory_unlock_shared`,
 	access.EffectAdmin: `pg_cancel_backend pg_terminate_backend pg_reload_conf pg_rotate_logfile pg_rotate_logfile_old pg_backup_start pg_backup_stop
 		pg_copy_logical_replication_slot pg_copy_physical_replication_slot pg_create_logical_replication_slot
 		pg_create_physical_replication_slot pg_drop_replication_slot pg_replication_slot_advance pg_sync_replication_slots
@@ -108,6 +110,9 @@ var builtinOperators = set(strings.Fields(`
 	!! !~ !~* !~~ !~~* # ## #- #> #>> % & && &< &<| &> * *< *<= *<> *= *> *>= + - -> ->> -|- / < <-> << <<= <<| <= <> <@ <^ = > >= >>
 	>>= >^ ? ?# ?& ?- ?-| ?| ?|| @ @-@ @> @? @@ @@@ ^ ^@ | |&> |/ |>> || ||/ ~ ~* ~<=~ ~<~ ~= ~>=~ ~>~ ~~ ~~*`)...)
 
+// objectWriters change the large object that their argument names: one for each row of the query around them.
+var objectWriters = set("lo_unlink", "lo_put", "lo_truncate", "lo_truncate64", "lowrite")
+
 // sampling notes a method of TABLESAMPLE. It is a function that cannot be called otherwise.
 func (w *walk) sampling(n Name) {
 	if (n.Schema == "" || n.Schema == "pg_catalog") && (n.Name == "bernoulli" || n.Name == "system") {
@@ -127,6 +132,9 @@ func (w *walk) call(n Name, arguments int) {
 		w.object("function", n, access.EffectExecute)
 	} else {
 		w.object("function", n, builtin(n.Name))
+	}
+	if objectWriters[n.Name] && w.scope != nil {
+		w.scope.objects = true
 	}
 	// Extensions that make connections keep these names, wherever they are installed.
 	if strings.HasPrefix(n.Name, "dblink") || strings.HasPrefix(n.Name, "postgres_fdw_") {

@@ -2,6 +2,7 @@ package sqlscan
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/gatebook/gatebook/internal/access"
 )
@@ -61,6 +62,9 @@ func (c *Catalog) statement(st *Statement, known func(Name) bool) {
 	for _, op := range st.Operators {
 		r.routines("operator", op, c.Operators)
 	}
+	for _, t := range st.Types {
+		r.routines("type", t, c.Types)
+	}
 	for _, name := range st.Attributes {
 		r.routines("function", Name{Name: name}, c.Functions)
 	}
@@ -110,6 +114,7 @@ func (r *resolution) object(o Object) {
 	switch o.Kind {
 	case "function":
 		found := r.routines("function", o.Name, r.c.Functions)
+		found = r.routines("type", o.Name, r.c.Types) || found // text('x') may be a cast to a type of that name
 		r.proven = r.proven && (o.Schema == "" || o.Schema == "pg_catalog") && computes(o.Name.Name)
 		if !found || o.Schema == "" && builtinFunction(o.Name.Name) {
 			r.add(o)
@@ -159,7 +164,7 @@ func builtinFunction(name string) bool {
 func (r *resolution) relation(o Object) {
 	found := false
 	for _, rel := range r.c.Relations[o.Name.Name] {
-		if o.Schema != "" && o.Schema != rel.Schema {
+		if o.Schema != "" && o.Schema != rel.Schema && (o.Schema != "pg_temp" || !strings.HasPrefix(rel.Schema, "pg_temp_")) {
 			continue
 		}
 		found = true
@@ -183,7 +188,7 @@ func (r *resolution) relation(o Object) {
 	}
 	r.proven = false
 	r.add(o)
-	if o.Effect != access.EffectSchema && o.Effect != access.EffectAccess && o.Schema != "pg_temp" && (r.known == nil || !r.known(o.Name)) {
+	if o.Effect != access.EffectSchema && o.Effect != access.EffectAccess && (r.known == nil || !r.known(o.Name)) {
 		r.beside |= access.EffectExecute // a view or rule that came since the catalog was read may stand behind it
 	}
 }

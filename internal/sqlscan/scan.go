@@ -34,6 +34,8 @@ type Statement struct {
 	Columns []Column
 	// Operators that it uses, other than by syntax of their own, and those that syntax stands for ("=" for IN).
 	Operators []Name
+	// Types are names of PostgreSQL's own types without a schema. With another search path they are types of that name elsewhere.
+	Types []Name
 	// Attributes are names behind a dot, which may be calls of a function: t.f is f(t) where t has no column f.
 	Attributes []string
 	// HasFilter: every UPDATE, DELETE and MERGE in it has a condition that depends on the row; where there is none of these

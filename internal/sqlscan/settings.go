@@ -189,9 +189,13 @@ func (w *walker) call(n *pgquery.FuncCall) {
 	}
 }
 
-// literal returns the text of a string constant.
+// literal returns the text of a string constant. A cast counts as one only where it leaves the text as it is:
+// 'rolexyz'::varchar(4) and 'role '::char(9) are 'role'.
 func literal(n *pgquery.Node) (string, bool) {
 	if cast := n.GetTypeCast(); cast != nil {
+		if len(cast.TypeName.Typmods)+len(cast.TypeName.ArrayBounds) > 0 || !keepsText[nameOf(texts(cast.TypeName.Names)).Name] {
+			return "", false
+		}
 		return literal(cast.Arg)
 	}
 	c := n.GetAConst()
@@ -200,6 +204,9 @@ func literal(n *pgquery.Node) (string, bool) {
 	}
 	return c.GetSval().Sval, true
 }
+
+// keepsText are the types that a text is cast to as it is.
+var keepsText = set("text", "varchar", "unknown")
 
 // constant returns the text of a literal, "" for anything else.
 func constant(n *pgquery.Node) string {

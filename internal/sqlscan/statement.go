@@ -162,14 +162,18 @@ var adminSettings = set(
 	"restrict_nonsystem_relation_kind", "createrole_self_grant", "event_triggers", "in_hot_standby_replication",
 )
 
+// adminModules are extensions whose settings decide what the target's own records show.
+var adminModules = set("pgaudit", "auto_explain", "pg_stat_statements", "set_user")
+
 // setSetting notes a change of a setting.
 func (w *walk) setSetting(name string) {
 	name = strings.ToLower(name)
+	module, _, _ := strings.Cut(name, ".")
 	e := access.EffectSession
 	switch {
 	case accessSettings[name]:
 		e = access.EffectAccess
-	case adminSettings[name]:
+	case adminSettings[name] || adminModules[module]:
 		e = access.EffectAdmin
 	}
 	w.object("setting", Name{Name: name}, e)
@@ -237,15 +241,14 @@ func (w *walk) sessionStatement(n *pgquery.Node) bool {
 		w.st.Verb = "DISCARD"
 		w.effect(access.EffectSession)
 		if v.DiscardStmt.Target == pgquery.DiscardMode_DISCARD_ALL {
-			w.st.Verb = "DISCARD ALL"
-			w.object("setting", Name{Name: "session_authorization"}, access.EffectAccess)
+			w.st.Verb = "DISCARD ALL" // a role too becomes that of the log-in again, as in a new session
 		}
 	case *pgquery.Node_ListenStmt:
 		w.st.Verb = "LISTEN"
 		w.object("channel", Name{Name: v.ListenStmt.Conditionname}, access.EffectNotify)
 	case *pgquery.Node_UnlistenStmt:
 		w.st.Verb = "UNLISTEN"
-		w.object("channel", Name{Name: v.UnlistenStmt.Conditionname}, access.EffectNotify)
+		w.object("channel", Name{Name: v.UnlistenStmt.Conditionname}, access.EffectSession)
 	case *pgquery.Node_NotifyStmt:
 		w.st.Verb = "NOTIFY"
 		w.object("channel", Name{Name: v.NotifyStmt.Conditionname}, access.EffectNotify)

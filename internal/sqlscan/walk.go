@@ -29,6 +29,7 @@ type walk struct {
 	objects map[Object]bool
 	columns map[Column]bool
 	names   map[Name]bool   // operators
+	types   map[Name]bool   // types of PostgreSQL's own
 	dotted  map[string]bool // attributes
 
 	defining bool // a relation outside of a query is being defined
@@ -46,11 +47,25 @@ type scope struct {
 	// relations by what the query calls them, and in their order; the zero Name is something that is no relation.
 	relations map[string]Name
 	order     []string
-	starred   int // how many of them a star has named
+	starred   int  // how many of them a star has named
+	objects   bool // large objects are changed in it
 }
 
 func (w *walk) push() { w.scope = &scope{outer: w.scope} }
 func (w *walk) pop()  { w.scope = w.scope.outer }
+
+// rows ends a query: what it does to a large object it does for each of its rows, and so does a query around it.
+func (w *walk) rows(n *pgquery.SelectStmt) {
+	if !w.scope.objects {
+		return
+	}
+	if len(n.FromClause) > 0 && !w.filtered(n.WhereClause, &row{}) {
+		w.changes, w.bare = w.changes+1, true
+	}
+	if w.scope.outer != nil {
+		w.scope.outer.objects = true
+	}
+}
 
 // isCTE reports whether an unqualified name is that of a WITH query here.
 func (w *walk) isCTE(name string) bool {
@@ -401,6 +416,7 @@ func (w *walk) query(n *pgquery.SelectStmt, outermost bool) {
 	if len(n.LockingClause) > 0 {
 		w.effect(access.EffectLock)
 	}
+	w.rows(n)
 }
 
 // into notes the relation that a query makes.
@@ -663,7 +679,7 @@ func (w *walk) attribute(name string) {
 		w.dotted[name] = true
 		w.st.Attributes = append(w.st.Attributes, name)
 		if e := reviewed[name]; e&^access.EffectRead != 0 {
-			w.object("function", Name{Name: name}, e) // PostgreSQL calls its own ones too: ('x'::text).pg_read_file
+			w.call(Name{Name: name}, 1) // PostgreSQL calls its own ones too: ('x'::text).pg_read_file
 		}
 	}
 }
@@ -725,9 +741,16 @@ func (w *walk) addColumn(c Column) {
 }
 
 func (w *walk) typeName(t *pgquery.TypeName) {
-	n := nameOf(texts(t.Names))
-	if n.Schema != "pg_catalog" && (n.Schema != "" || !builtinTypes[n.Name]) {
+	switch n := nameOf(texts(t.Names)); {
+	case n.Schema == "pg_catalog":
+	case n.Schema != "" || !builtinTypes[n.Name]:
 		w.object("type", n, access.EffectExecute)
+	case !w.types[n]:
+		if w.types == nil {
+			w.types = map[Name]bool{}
+		}
+		w.types[n] = true
+		w.st.Types = append(w.st.Types, n)
 	}
 	w.list(t.Typmods)
 }

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -51,15 +52,20 @@ const (
  LEFT JOIN pg_depend d ON d.classid = 'pg_operator'::regclass AND d.objid = o.oid AND d.deptype = 'e' LEFT JOIN pg_extension e ON e.oid = d.refobjid
  WHERE n.nspname <> 'pg_catalog'`
 
-	// The checks of a domain, the functions of a range and of casts run when a value is made.
-	textTypes = `SELECT t.oid, n.nspname, t.typname, t.typtype, coalesce(e.extname, ''), t.typbasetype, t.typarray,
+	// The checks of a domain, the functions of a range and of casts run when a value is made; so does what its parts run: the
+	// elements of an array, what a domain or a range is of, the columns of a row.
+	textTypes = `SELECT t.oid, n.nspname, t.typname, t.typtype, coalesce(e.extname, ''), EXISTS (SELECT FROM pg_type a WHERE a.typarray = t.oid),
+ (SELECT string_agg(p.oid::text, ' ') FROM (SELECT t.typbasetype AS oid UNION SELECT t.typelem
+  UNION SELECT r.rngsubtype FROM pg_range r WHERE t.oid IN (r.rngtypid, r.rngmultitypid)
+  UNION SELECT r.rngtypid FROM pg_range r WHERE t.oid = r.rngmultitypid
+  UNION SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) p WHERE p.oid >= 16384),
  (SELECT string_agg(pg_get_expr(c.conbin, 0), ' AND ') FROM pg_constraint c WHERE c.contypid = t.oid AND c.contype = 'c'),
  EXISTS (SELECT FROM pg_cast k WHERE (k.castsource = t.oid OR k.casttarget = t.oid) AND k.castfunc >= 16384
   AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = 'pg_cast'::regclass AND x.objid = k.oid AND x.deptype = 'e')),
  coalesce((SELECT r.rngcanonical <> 0 OR r.rngsubdiff >= 16384 FROM pg_range r WHERE r.rngtypid = t.oid), false)
  FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
  LEFT JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e' LEFT JOIN pg_extension e ON e.oid = d.refobjid
- WHERE t.oid >= 16384 AND t.typtype IN ('b', 'd', 'e', 'r', 'm')`
+ WHERE t.oid >= 16384 AND t.typtype IN ('b', 'c', 'd', 'e', 'r', 'm')`
 )
 
 // reviewedExtensions are those whose IMMUTABLE and STABLE functions only
@@ -90,9 +96,11 @@ func effectOf(name, extension, volatility string) access.Effects {
 type catalogReader struct {
 	cat     sqlscan.Catalog
 	byOID   map[string]*sqlscan.Relation
-	kinds   map[string]string   // of relations
-	types   map[string][]string // of their columns that are not PostgreSQL's own
-	active  map[string]bool     // types that run code when a value is made or converted
+	kinds   map[string]string       // of relations
+	types   map[string][]string     // of their columns that are not PostgreSQL's own
+	active  map[string]bool         // types that run code when a value is made or converted
+	parts   map[string][]string     // what else a value of a type is made of
+	names   map[string]sqlscan.Name // of types
 	views   map[string]string
 	parents map[string][]string // the relations whose rows a relation's are
 }
@@ -101,6 +109,7 @@ type catalogReader struct {
 func readCatalog(ctx context.Context, s *enforce.Session, u *upstream) (*sqlscan.Catalog, error) {
 	r := &catalogReader{
 		byOID: map[string]*sqlscan.Relation{}, kinds: map[string]string{}, types: map[string][]string{}, active: map[string]bool{},
+		parts: map[string][]string{}, names: map[string]sqlscan.Name{},
 		views: map[string]string{}, parents: map[string][]string{},
 	}
 	r.cat = sqlscan.Catalog{
@@ -134,6 +143,7 @@ func readCatalog(ctx context.Context, s *enforce.Session, u *upstream) (*sqlscan
 			q.take(row)
 		}
 	}
+	r.compose()
 	r.inherit()
 	r.typed()
 	r.lookThrough()
@@ -155,29 +165,30 @@ func routine(into map[string][]sqlscan.Routine, row []string) {
 }
 
 func (r *catalogReader) typ(row []string) {
-	oid, name, kind, extension, check := row[0], sqlscan.Name{Schema: row[1], Name: row[2]}, row[3], row[4], row[7]
-	effect := access.Effects(0)
-	switch {
-	case row[8] == "t" || row[9] == "t":
-		effect = access.EffectExecute
-	case kind == "b" && !reviewedExtensions[extension]:
-		effect = access.EffectExecute
-		if strings.HasPrefix(row[2], "_") && row[6] == "0" { // an array, as safe as its elements, which are in the list themselves
-			effect = 0
-		}
-	case kind == "d":
-		effect = codeOf(check)
-		if r.active[row[5]] {
-			effect = access.EffectExecute
-		}
-	}
-	if effect != 0 {
-		r.active[oid] = true
-		if row[6] != "0" {
-			r.active[row[6]] = true // its array
+	oid, kind, extension, array, check := row[0], row[3], row[4], row[5] == "t", row[7]
+	r.names[oid] = sqlscan.Name{Schema: row[1], Name: row[2]}
+	r.parts[oid] = strings.Fields(row[6])
+	r.active[oid] = row[8] == "t" || row[9] == "t" || kind == "b" && !array && !reviewedExtensions[extension] || codeOf(check) != 0
+}
+
+// compose makes types active whose parts are, and names all types.
+func (r *catalogReader) compose() {
+	for changed := true; changed; {
+		changed = false
+		for oid, parts := range r.parts {
+			if !r.active[oid] && slices.ContainsFunc(parts, func(p string) bool { return r.active[p] }) {
+				r.active[oid], changed = true, true
+			}
 		}
 	}
-	r.cat.Types[name.Name] = append(r.cat.Types[name.Name], sqlscan.Routine{Name: name, Effect: effect})
+	for _, oid := range slices.Sorted(maps.Keys(r.names)) {
+		name := r.names[oid]
+		t := sqlscan.Routine{Name: name}
+		if r.active[oid] {
+			t.Effect = access.EffectExecute
+		}
+		r.cat.Types[name.Name] = append(r.cat.Types[name.Name], t)
+	}
 }
 
 // codeOf returns what computing an expression, as the target prints it, does besides reading.

@@ -46,6 +46,15 @@ CREATE TABLE cat.cascading (id int REFERENCES cat.plain ON DELETE CASCADE);
 CREATE TYPE cat.mood AS ENUM ('good', 'bad');
 CREATE DOMAIN cat.positive AS int CHECK (VALUE > 0);
 CREATE DOMAIN cat.evil AS int CHECK (cat.liar(VALUE) = 1);
+CREATE DOMAIN cat.before AS int CHECK (cat.liar(VALUE) = 1);
+CREATE DOMAIN cat.over AS cat.before;
+ALTER DOMAIN cat.before RENAME TO renamed;
+CREATE DOMAIN cat.list AS cat.evil[];
+CREATE DOMAIN cat.date AS pg_catalog.date CHECK (cat.liar(1) = 1);
+CREATE TYPE cat.span AS RANGE (subtype = cat.evil);
+CREATE TYPE cat.pair AS (a int, b cat.evil);
+CREATE TYPE cat.plain_pair AS (a int, b text);
+CREATE TABLE cat.pairs (p cat.pair[]);
 CREATE TABLE cat.moods (m cat.mood);
 CREATE TABLE cat.evils (m cat.evil);
 CREATE FUNCTION cat.lower(cat.mood) RETURNS text LANGUAGE sql AS 'SELECT ''x''';
@@ -105,6 +114,25 @@ func TestCatalog(t *testing.T) {
 		{"SELECT 'good'::mood", "read", "cat.mood"},
 		{"SELECT 1::cat.positive", "read", "cat.positive"},
 		{"SELECT 1::cat.evil", "read,execute", "cat.evil"},
+		{"SELECT '{1}'::cat.evil[]", "read,execute", "cat.evil"},
+		{"SELECT '{1}'::cat._evil", "read,execute", "cat._evil"},
+		{"SELECT '{good}'::cat._mood", "read", "cat._mood"},
+		{"SELECT 1::cat.over", "read,execute", "cat.over"},
+		{"SELECT '{1}'::cat.list", "read,execute", "cat.list"},
+		{"SELECT '[1,2]'::cat.span", "read,execute", "cat.span"},
+		{"SELECT '{[1,2]}'::cat.spanmultirange", "read,execute", "cat.spanmultirange"},
+		{"SELECT '(1,2)'::cat.pair", "read,execute", "cat.pair"},
+		{"SELECT '(1,2)'::cat.plain_pair", "read", "cat.plain_pair"},
+		{"SELECT '(1)'::cat.evils", "read,execute", "cat.evils"},
+		{"SELECT '{(1)}'::cat.evils[]", "read,execute", "cat.evils"},
+		{"SELECT ROW(1)::evils", "read,execute", "cat.evils"},
+		{"SELECT json_populate_record(NULL::cat.pairs, '{}')", "read,execute", "cat.pairs"},
+		{"SELECT '(good)'::cat.moods", "read", "cat.moods"},
+		{"SELECT '2020-01-01'::date", "read,execute", "cat.date"},
+		{"SELECT date '2020-01-01'", "read,execute", "cat.date"},
+		{"SELECT date('2020-01-01')", "read,execute", "cat.date"},
+		{"SELECT '2020-01-01'::pg_catalog.date", "read", ""},
+		{"SELECT pg_catalog.date('2020-01-01')", "read", "pg_catalog.date"},
 		{"SELECT * FROM cat.moods", "read", "cat.moods"},
 		{"SELECT * FROM cat.evils", "read,execute", "cat.evils"},
 		{"SELECT * FROM cat.guarded", "read,execute", "cat.guarded"},
@@ -161,6 +189,11 @@ func TestCatalog(t *testing.T) {
 	does("COMMIT", "execute,transaction")
 	does("SELECT initcap('a')", "read,execute")
 	does("SELECT 1", "read")
+	does("CREATE TEMP TABLE scratch (id int)", "schema")
+	does("INSERT INTO pg_temp.scratch VALUES (1)", "write")
+	does("CREATE TRIGGER t BEFORE INSERT ON pg_temp.scratch FOR EACH ROW EXECUTE FUNCTION cat.fires()", "schema")
+	does("INSERT INTO scratch VALUES (1)", "write,execute")
+	does("INSERT INTO pg_temp.scratch VALUES (1)", "write,execute")
 	does("DROP FUNCTION cat.initcap(text)", "schema")
 	does("SELECT initcap('a')", "read")
 
@@ -185,6 +218,49 @@ func TestCatalog(t *testing.T) {
 	does("SELECT * FROM cat.plain", "read,execute")
 	does("SELECT upper('a')", "read,execute")
 	does("SELECT 1", "read")
+}
+
+// TestCatalogOldTransaction: a transaction that began before others and ends after them changes definitions too.
+func TestCatalogOldTransaction(t *testing.T) {
+	t.Parallel()
+	dial := func(name string) *pgx.Conn {
+		c, err := pgx.Connect(t.Context(), server.URL(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close(context.Background()) })
+		return c
+	}
+	do := func(c *pgx.Conn, text string) {
+		t.Helper()
+		if _, err := c.Exec(t.Context(), text); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+	}
+	do(dial("postgres"), "CREATE DATABASE overtaken")
+	old, other := dial("overtaken"), dial("overtaken")
+	do(other, `CREATE FUNCTION acts(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE VIEW a AS SELECT 1 AS x; CREATE VIEW b AS SELECT 1 AS x`)
+	do(old, "BEGIN; SELECT txid_current()")
+	do(other, "CREATE OR REPLACE VIEW b AS SELECT 2 AS x")
+	h := start(t)
+	h.driver.unresolved = false
+	dialRaw(t, h.addr, "default", "agents", "orders/overtaken")
+	var db *database
+	for _, d := range h.driver.databases.all {
+		db = d
+	}
+	does := func(want string) {
+		t.Helper()
+		if got := db.known.Load().texts.Get("SELECT * FROM a").action.Effects.String(); got != want {
+			t.Errorf("the view does %s, want %s", got, want)
+		}
+	}
+	does("read")
+	do(old, "CREATE OR REPLACE VIEW a AS SELECT acts(1) AS x; COMMIT")
+	if err := db.refresh(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	does("read,execute")
 }
 
 func effectsOf(t *testing.T, action json.RawMessage) []string {

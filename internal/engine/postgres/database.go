@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,27 +24,20 @@ const (
 )
 
 // textCatalogVersion changes when a definition that the catalog holds changes: rows come, go, or are written by another
-// transaction. Each row counts: the one that commits last need not be the one with the highest number.
-const textCatalogVersion = `SELECT string_agg(v, ',') FROM (
- SELECT 'c' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) AS v FROM pg_class
- UNION ALL SELECT 'p' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_proc
- UNION ALL SELECT 'o' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_operator
- UNION ALL SELECT 't' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_type
- UNION ALL SELECT 'k' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_cast
- UNION ALL SELECT 'r' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_rewrite
- UNION ALL SELECT 'g' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_trigger
- UNION ALL SELECT 'y' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_policy
- UNION ALL SELECT 'n' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_constraint
- UNION ALL SELECT 'd' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_attrdef
- UNION ALL SELECT 's' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_namespace
- UNION ALL SELECT 'e' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_extension
- UNION ALL SELECT 'l' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_opclass
- UNION ALL SELECT 'x' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_statistic_ext
- UNION ALL SELECT 'i' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, indexrelid::bigint)), 0) FROM pg_index
- UNION ALL SELECT 'h' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, inhrelid::bigint)), 0) FROM pg_inherits
- UNION ALL SELECT 'f' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, partrelid::bigint)), 0) FROM pg_partitioned_table
- UNION ALL SELECT 'u' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, rngtypid::bigint)), 0) FROM pg_range
- UNION ALL SELECT 'a' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, (attrelid::bigint << 16) + attnum)), 0) FROM pg_attribute) x`
+// transaction. Each row counts: the transaction that commits last need not be the one that began last.
+var textCatalogVersion = func() string {
+	const of = `SELECT '%[1]s' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, %[2]s::bigint)), 0) AS v FROM %[1]s`
+	keys := map[string]string{
+		"pg_index": "indexrelid", "pg_inherits": "inhrelid", "pg_partitioned_table": "partrelid", "pg_range": "rngtypid",
+		"pg_attribute": "(attrelid::bigint << 16 | attnum)",
+	}
+	var parts []string
+	for _, table := range strings.Fields(`pg_class pg_proc pg_operator pg_type pg_cast pg_rewrite pg_trigger pg_policy pg_constraint pg_attrdef pg_namespace
+		pg_extension pg_opclass pg_statistic_ext pg_index pg_inherits pg_partitioned_table pg_range pg_attribute`) {
+		parts = append(parts, fmt.Sprintf(of, table, cmp.Or(keys[table], "oid")))
+	}
+	return "SELECT string_agg(v, ',') FROM (" + strings.Join(parts, " UNION ALL ") + ") x"
+}()
 
 // databases are the databases of the targets that sessions are connected to.
 type databases struct {

@@ -92,7 +92,7 @@ const catalogStale = 5 * time.Second
 func blind(text string, scan *sqlscan.Scan) *understood {
 	u := understand(text, scan)
 	for i := range scan.Statements {
-		if st := &scan.Statements[i]; len(st.Objects)+len(st.Operators)+len(st.Attributes) > 0 {
+		if st := &scan.Statements[i]; len(st.Objects)+len(st.Operators)+len(st.Types)+len(st.Attributes) > 0 {
 			unclear(&u.action, "the definitions of the target's database are not known now")
 			u.doubtful = true
 		}
