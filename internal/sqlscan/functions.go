@@ -55,7 +55,9 @@ var reviewed = effectsOf(map[access.Effects]string{
 		pg_get_wal_summarizer_state pg_show_replication_origin_status pg_replication_origin_progress
 		pg_replication_origin_session_is_setup pg_replication_origin_session_progress
 		lo_get loread lo_open lo_close lo_lseek lo_lseek64 lo_tell lo_tell64`,
-	access.EffectWrite: `nextval setval lo_creat lo_create lo_from_bytea lo_put lo_truncate lo_truncate64 lo_unlink lowrite`,
+	// They give the transaction a number, which ends in a record of the target's own.
+	access.EffectTransaction: `txid_current pg_current_xact_id`,
+	access.EffectWrite:       `nextval setval lo_creat lo_create lo_from_bytea lo_put lo_truncate lo_truncate64 lo_unlink lowrite`,
 	access.EffectFile: `lo_import lo_export pg_read_file pg_read_file_old pg_read_binary_file pg_stat_file pg_ls_dir pg_ls_archive_statusdir
 		pg_ls_logdir pg_ls_logicalmapdir pg_ls_logicalsnapdir pg_ls_replslotdir pg_ls_summariesdir pg_ls_tmpdir pg_ls_waldir
 		pg_hba_file_rules pg_ident_file_mappings pg_show_all_file_settings pg_available_wal_summaries pg_wal_summary_contents`,
@@ -78,8 +80,8 @@ var reviewed = effectsOf(map[access.Effects]string{
 		pg_stat_reset_single_table_counters pg_stat_reset_slru pg_stat_reset_subscription_stats pg_clear_attribute_stats
 		pg_clear_relation_stats pg_restore_attribute_stats pg_restore_relation_stats pg_stop_making_pinned_objects
 		brin_desummarize_range brin_summarize_new_values brin_summarize_range gin_clean_pending_list`,
-	// They run a text, read what a text names, or make a value of a type that a text names.
-	access.EffectExecute: `query_to_xml query_to_xml_and_xmlschema query_to_xmlschema cursor_to_xml cursor_to_xmlschema table_to_xml
+	// They run a text, read what a text names, make a value of a type that a text names, or load the library of a function.
+	access.EffectExecute: `fmgr_c_validator fmgr_internal_validator fmgr_sql_validator query_to_xml query_to_xml_and_xmlschema query_to_xmlschema cursor_to_xml cursor_to_xmlschema table_to_xml
 		table_to_xml_and_xmlschema table_to_xmlschema schema_to_xml schema_to_xml_and_xmlschema schema_to_xmlschema database_to_xml
 		database_to_xml_and_xmlschema database_to_xmlschema ts_stat ts_rewrite pg_input_is_valid pg_input_error_info`,
 })
@@ -127,6 +129,9 @@ func (w *walk) call(n Name, arguments int) {
 	if n.Name == "ts_rewrite" && arguments == 3 && (n.Schema == "" || n.Schema == "pg_catalog") {
 		w.object("function", n, 0) // only the form of two arguments runs a text
 		return
+	}
+	if n.Name == "json_object" {
+		n.Schema = "" // the grammar of PostgreSQL 16 puts pg_catalog before it, older servers look the name up
 	}
 	if n.Schema != "" && n.Schema != "pg_catalog" {
 		w.object("function", n, access.EffectExecute)

@@ -16,6 +16,8 @@ type Catalog struct {
 	Functions map[string][]Routine
 	Operators map[string][]Routine
 	Types     map[string][]Routine
+	// Sorts: how values of a type of PostgreSQL's own are sorted or compared by default is not all its own.
+	Sorts bool
 }
 
 // Relation is a table, a view or another thing with rows.
@@ -72,6 +74,9 @@ func (c *Catalog) statement(st *Statement, known func(Name) bool) {
 	st.Effects = st.Own
 	for _, o := range st.Objects {
 		st.Effects |= o.Effect
+	}
+	if c.Sorts && st.Effects.Has(access.EffectRead|access.EffectWrite) {
+		r.beside |= access.EffectExecute
 	}
 	st.Effects |= r.beside
 	st.Columns = c.columns(st.Columns)

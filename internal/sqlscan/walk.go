@@ -317,7 +317,8 @@ func (w *walk) plain(n *pgquery.Node) {
 // onceFunctions are nodes of syntax that older servers take for the call of a function, which anybody may have made.
 var onceFunctions = map[string]string{
 	"JsonParseExpr": "json", "JsonScalarExpr": "json_scalar", "JsonSerializeExpr": "json_serialize", "JsonArrayConstructor": "json_array",
-	"JsonArrayAgg": "json_arrayagg", "MergeSupportFunc": "merge_action",
+	"JsonArrayAgg": "json_arrayagg", "JsonObjectConstructor": "json_object", "JsonObjectAgg": "json_objectagg",
+	"JsonArrayQueryConstructor": "json_array", "MergeSupportFunc": "merge_action",
 }
 
 // plainNodes have no meaning beyond that of their parts.

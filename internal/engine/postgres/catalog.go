@@ -24,14 +24,25 @@ const (
 	textViews = `SELECT c.oid, pg_get_viewdef(c.oid) FROM pg_class c WHERE c.relkind IN ('v', 'm') AND c.oid >= 16384
  AND c.relnamespace <> 'information_schema'::regnamespace`
 
-	// What is computed when rows are read (policies) or written (defaults, constraints, indexes, partition keys).
+	// What is computed when rows are written (defaults, and what a policy checks), or already when a query is planned that reads
+	// them: constraints (constraint_exclusion is the agent's to set), indexes, statistics, partition keys.
 	textExpressions = `SELECT polrelid, 'r', pg_get_expr(polqual, polrelid) FROM pg_policy WHERE polqual IS NOT NULL
  UNION ALL SELECT polrelid, 'w', pg_get_expr(polwithcheck, polrelid) FROM pg_policy WHERE polwithcheck IS NOT NULL
  UNION ALL SELECT adrelid, 'w', pg_get_expr(adbin, adrelid) FROM pg_attrdef
- UNION ALL SELECT conrelid, 'w', pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0
- UNION ALL SELECT indrelid, 'w', pg_get_expr(indexprs, indrelid) FROM pg_index WHERE indexprs IS NOT NULL
- UNION ALL SELECT indrelid, 'w', pg_get_expr(indpred, indrelid) FROM pg_index WHERE indpred IS NOT NULL
- UNION ALL SELECT partrelid, 'w', pg_get_expr(partexprs, partrelid) FROM pg_partitioned_table WHERE partexprs IS NOT NULL`
+ UNION ALL SELECT conrelid, 'r', pg_get_expr(conbin, conrelid) FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0
+ UNION ALL SELECT indrelid, 'r', pg_get_expr(indexprs, indrelid) FROM pg_index WHERE indexprs IS NOT NULL
+ UNION ALL SELECT indrelid, 'r', pg_get_expr(indpred, indrelid) FROM pg_index WHERE indpred IS NOT NULL
+ UNION ALL SELECT stxrelid, 'r', pg_get_expr(stxexprs, stxrelid) FROM pg_statistic_ext WHERE stxexprs IS NOT NULL
+ UNION ALL SELECT partrelid, 'r', pg_get_expr(partexprs, partrelid) FROM pg_partitioned_table WHERE partexprs IS NOT NULL`
+
+	// Operator classes compare and hash values: those of an index or a partition key when the table is planned for, the default
+	// one of a type wherever values of it are sorted, grouped or compared.
+	textClasses = `WITH c AS (SELECT o.oid, o.opcintype, o.opcdefault, coalesce(e.extname, '') AS extension FROM pg_opclass o
+  LEFT JOIN pg_depend d ON d.classid = 'pg_opclass'::regclass AND d.objid = o.oid AND d.deptype = 'e' LEFT JOIN pg_extension e ON e.oid = d.refobjid
+  WHERE o.oid >= 16384)
+ SELECT 'relation', i.indrelid, c.extension FROM pg_index i JOIN c ON c.oid = ANY (i.indclass)
+ UNION ALL SELECT 'relation', p.partrelid, c.extension FROM pg_partitioned_table p JOIN c ON c.oid = ANY (p.partclass)
+ UNION ALL SELECT 'type', c.opcintype, c.extension FROM c WHERE c.opcdefault`
 
 	textTriggers = `SELECT t.tgrelid, n.nspname, p.proname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid JOIN pg_namespace n ON n.oid = p.pronamespace
  WHERE NOT t.tgisinternal AND t.tgenabled <> 'D'`
@@ -127,6 +138,7 @@ func readCatalog(ctx context.Context, s *enforce.Session, u *upstream) (*sqlscan
 		{textRelations, 7, r.relation},
 		{textViews, 2, func(row []string) { r.views[row[0]] = row[1] }},
 		{textExpressions, 3, r.expression},
+		{textClasses, 3, r.class},
 		{textTriggers, 3, r.trigger},
 		{textRules, 1, r.rule},
 		{textCascades, 2, r.cascade},
@@ -222,6 +234,22 @@ func (r *catalogReader) expression(row []string) {
 	rel.Writing |= e
 	if row[1] == "r" {
 		rel.Reading |= e
+	}
+}
+
+// class takes an operator class that is not PostgreSQL's own.
+func (r *catalogReader) class(row []string) {
+	if reviewedExtensions[row[2]] {
+		return
+	}
+	switch rel := r.byOID[row[1]]; {
+	case row[0] == "type" && r.names[row[1]].Name != "":
+		r.active[row[1]] = true
+	case row[0] == "type":
+		r.cat.Sorts = true
+	case rel != nil:
+		rel.Reading |= access.EffectExecute
+		rel.Writing |= access.EffectExecute
 	}
 }
 

@@ -61,6 +61,25 @@ CREATE FUNCTION cat.lower(cat.mood) RETURNS text LANGUAGE sql AS 'SELECT ''x''';
 CREATE FUNCTION cat.plus(cat.mood, cat.mood) RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE OPERATOR cat.@+@ (LEFTARG = cat.mood, RIGHTARG = cat.mood, FUNCTION = cat.plus);
 CREATE FUNCTION cat.whole(cat.plain) RETURNS int LANGUAGE sql AS 'SELECT 1';
+CREATE TABLE cat.partly (id int);
+CREATE INDEX ON cat.partly (id) WHERE cat.liar(1) = 1;
+CREATE TABLE cat.measured (id int);
+CREATE STATISTICS cat.measures ON (cat.liar(id)), id FROM cat.measured;
+CREATE FUNCTION cat.half(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';
+CREATE TABLE cat.split (id int) PARTITION BY RANGE (cat.half(id));
+CREATE FUNCTION cat.order_moods(cat.mood, cat.mood) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0';
+CREATE FUNCTION cat.order_ints(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0';
+CREATE OPERATOR CLASS cat.odd FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 cat.order_ints(int, int);
+CREATE TABLE cat.ordered (id int);
+CREATE INDEX ON cat.ordered (id cat.odd);
+CREATE TABLE cat.cut (id int) PARTITION BY RANGE (id cat.odd);
+CREATE TYPE cat.sorted AS (n int);
+CREATE FUNCTION cat.order_sorted(cat.sorted, cat.sorted) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0';
+CREATE FUNCTION cat.less_sorted(cat.sorted, cat.sorted) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT false';
+CREATE OPERATOR cat.<<<< (LEFTARG = cat.sorted, RIGHTARG = cat.sorted, FUNCTION = cat.less_sorted);
+CREATE OPERATOR CLASS cat.sorts DEFAULT FOR TYPE cat.sorted USING btree AS OPERATOR 1 cat.<<<<, FUNCTION 1 cat.order_sorted(cat.sorted, cat.sorted);
+CREATE TABLE cat.sorting (s cat.sorted);
+CREATE FUNCTION cat.json_object() RETURNS json LANGUAGE sql AS 'SELECT NULL::json';
 GRANT USAGE, CREATE ON SCHEMA cat TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA cat TO PUBLIC;
 `
 
@@ -137,6 +156,22 @@ func TestCatalog(t *testing.T) {
 		{"SELECT * FROM cat.evils", "read,execute", "cat.evils"},
 		{"SELECT * FROM cat.guarded", "read,execute", "cat.guarded"},
 		{"SELECT * FROM cat.over_guarded", "read,execute", "cat.over_guarded cat.guarded"},
+		// Planning runs code that indexes, constraints, statistics and partition keys have, and sorting that of operator classes.
+		{"SELECT * FROM cat.checked", "read,execute", "cat.checked"},
+		{"SELECT * FROM cat.indexed", "read,execute", "cat.indexed"},
+		{"SELECT * FROM cat.partly", "read,execute", "cat.partly"},
+		{"SELECT * FROM cat.measured", "read,execute", "cat.measured"},
+		{"SELECT * FROM cat.split", "read,execute", "cat.split"},
+		{"SELECT * FROM cat.ordered", "read,execute", "cat.ordered"},
+		{"SELECT * FROM cat.cut", "read,execute", "cat.cut"},
+		{"SELECT * FROM cat.sorting", "read,execute", "cat.sorting"},
+		{"SELECT '(1)'::cat.sorted", "read,execute", "cat.sorted"},
+		// Syntax that an older server takes for a function's call.
+		{"SELECT json_object()", "read,execute", "cat.json_object"},
+		{"SELECT json_object('{a,b}')", "read,execute", "cat.json_object"},
+		{"SELECT json_array()", "read", "json_array"},
+		{"SELECT txid_current(), pg_current_xact_id()", "read,transaction", ""},
+		{"SELECT fmgr_c_validator(1)", "read,execute", ""},
 		{"INSERT INTO cat.plain VALUES (1, 'x')", "write", "cat.plain"},
 		{"INSERT INTO cat.triggered VALUES (1)", "write,execute", "cat.fires"},
 		{"SELECT * FROM cat.triggered", "read", "cat.triggered"},
