@@ -40,7 +40,7 @@ func main() {
 	flag.StringVar(&o.binary, "gatebook", "bin/gatebook", "the program to measure")
 	flag.StringVar(&o.out, "out", "bench", "directory for results.json and results.svg")
 	flag.StringVar(&only, "only", "", "cases to run, a regular expression on their names with clients, such as 'point-prepared/64'")
-	flag.StringVar(&systems, "systems", "", "systems to run, a regular expression: direct, pgbouncer, relay, gatebook-always, gatebook-interval")
+	flag.StringVar(&systems, "systems", "", "systems to run, a regular expression: direct, pgbouncer, relay, gatebook-always, gatebook-release, gatebook-interval")
 	flag.IntVar(&o.rounds, "rounds", 5, "samples of each case")
 	flag.DurationVar(&o.period, "time", 8*time.Second, "how long one sample of point reads or connects takes")
 	flag.IntVar(&o.bulk, "bulk", 500_000, "rows of a bulk read or COPY, about 100 bytes each")

@@ -46,7 +46,7 @@ type ratio struct {
 
 func measure(w *world, o *options, t *table) error {
 	var all, proxies []*system
-	for _, s := range []*system{w.direct, w.bouncer, w.relay, w.always, w.every} {
+	for _, s := range []*system{w.direct, w.bouncer, w.relay, w.always, w.release, w.every} {
 		if o.systems.MatchString(s.name) {
 			all = append(all, s)
 			if s.pid != 0 {
@@ -64,6 +64,7 @@ func measure(w *world, o *options, t *table) error {
 				},
 				ratios: []ratio{
 					{"point-" + mode + "-always/pgbouncer", "gatebook-always", "pgbouncer"},
+					{"point-" + mode + "-release/pgbouncer", "gatebook-release", "pgbouncer"},
 					{"point-" + mode + "-interval/pgbouncer", "gatebook-interval", "pgbouncer"},
 					{"point-" + mode + "-always/direct", "gatebook-always", "direct"},
 					{"point-" + mode + "-relay/pgbouncer", "relay", "pgbouncer"},

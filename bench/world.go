@@ -51,6 +51,7 @@ type world struct {
 	bouncer *system
 	relay   *system
 	always  *system
+	release *system
 	every   *system // insecure_interval
 	procs   []*exec.Cmd
 	once    sync.Once
@@ -107,6 +108,9 @@ func newWorld(o *options) (*world, error) {
 		return w, err
 	}
 	if w.always, err = w.startGate("always", password); err != nil {
+		return w, err
+	}
+	if w.release, err = w.startGate("release", password); err != nil {
 		return w, err
 	}
 	w.every, err = w.startGate("insecure_interval", password)
@@ -329,7 +333,12 @@ targets:
     tls: {mode: verify-full, ca: file:%s}
     roles: {default: {user: %s, password: file:secrets/bench}}
     allow: [agents]
-rules: [{name: anything, when: "true", then: allow}]
+packs: [no-schema-changes, no-unfiltered-writes, no-server-side-code-and-files, no-opaque]
+rules:
+  - {name: reads, when: 'action.effects.all(e, e in ["read", "transaction", "session"])', then: allow}
+  - {name: writes, when: '"agents" in principal.groups && action.effects.all(e, e in ["read", "write", "transaction", "session"])', then: allow}
+  - {name: secrets, when: 'action.relations.exists(r, r == "public.secrets") && !("auditors" in principal.groups)', then: deny}
+  - {name: production, when: 'target.labels.?env.orValue("") == "prod" && "write" in action.effects', then: hold}
 `, mode, w.issuer, port, ops, w.pg.Address(), dbName, w.pg.CA, dbUser)
 	name := filepath.Join(dir, "gatebook.yaml")
 	err = errors.Join(os.WriteFile(name, []byte(conf), 0o600), os.WriteFile(filepath.Join(dir, "secrets", "bench"), []byte(password), 0o600))

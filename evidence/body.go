@@ -229,6 +229,8 @@ type Intent struct {
 	Reason string `json:"reason,omitempty"` // of a denial
 	Code   string `json:"code,omitempty"`
 	Config string `json:"config,omitempty"` // first 16 hex digits of the digest in force
+	// Usage of the principal before this request, where the policy reads it.
+	Usage *Usage `json:"usage,omitempty"`
 	// Decided is the moment that the decision is about, in microseconds.
 	Decided time.Time `json:"decided,omitzero"`
 	Opaque  bool      `json:"opaque"` // what it does is not understood
@@ -237,6 +239,20 @@ type Intent struct {
 	Text   string          `json:"text"`
 	Detail json.RawMessage `json:"detail,omitempty"`
 	Action json.RawMessage `json:"action,omitempty"` // an Action
+}
+
+// Usage is what a principal had done over all its sessions, in windows that slide.
+type Usage struct {
+	Minute Counts `json:"minute"`
+	Hour   Counts `json:"hour"`
+	Day    Counts `json:"day"`
+}
+
+// Counts are requests that were allowed, and rows and bytes of answers.
+type Counts struct {
+	Requests uint64 `json:"requests"`
+	Rows     uint64 `json:"rows"`
+	Bytes    uint64 `json:"bytes"`
 }
 
 // Action is what a request does, as it was decided on.
@@ -288,6 +304,88 @@ type Outcome struct {
 	TotalUS int64           `json:"total_us"`
 	Cause   string          `json:"cause,omitempty"`
 	Detail  json.RawMessage `json:"detail,omitempty"`
+}
+
+// Ticket is the body of a ticket entry: a request waits for people.
+type Ticket struct {
+	Ticket string `json:"ticket"`
+	// Digest is the SHA-256 over Bound, the exact text of what a ruling covers: the JSON of a TicketBound.
+	Digest string `json:"digest"`
+	Bound  string `json:"bound"`
+	// Requires must all be met.
+	Requires []Approvers `json:"requires"`
+	// Requester is the person behind the request, empty if nobody knows; Behind are further persons who act in it.
+	Requester string   `json:"requester,omitempty"`
+	Behind    []string `json:"behind,omitempty"`
+}
+
+// Approvers is what one rule asks for: a quorum of distinct people of some groups.
+type Approvers struct {
+	Rule         string   `json:"rule"`
+	Groups       []string `json:"groups"`
+	Quorum       int      `json:"quorum"`
+	UnknownOwner bool     `json:"unknown_owner,omitempty"`
+}
+
+// TicketBound is all that a ruling covers. If anything of it were different, the digest would be.
+type TicketBound struct {
+	Ticket     string          `json:"ticket"`
+	Nonce      string          `json:"nonce"` // random
+	Session    string          `json:"session"`
+	Exchange   uint64          `json:"exchange"`
+	Principal  string          `json:"principal"` // "issuer|name"
+	Subject    string          `json:"subject"`
+	Actor      []string        `json:"actor,omitempty"`
+	Target     string          `json:"target"`
+	Address    string          `json:"address"`
+	Role       string          `json:"role"`
+	Database   string          `json:"database,omitempty"`
+	SearchPath string          `json:"search_path,omitempty"`
+	Op         string          `json:"op"`
+	Text       string          `json:"text"`
+	Detail     json.RawMessage `json:"detail,omitempty"` // with the parameters
+	Action     json.RawMessage `json:"action,omitempty"` // an Action
+	Rules      []string        `json:"rules"`            // that hold
+	Config     string          `json:"config"`           // digest of the configuration, with policy and masks
+	Expires    time.Time       `json:"expires"`
+}
+
+// Ruling is the body of a ruling entry.
+type Ruling struct {
+	Ticket   string      `json:"ticket"`
+	Digest   string      `json:"digest"`
+	Person   string      `json:"person"`
+	Identity string      `json:"identity"` // "issuer|name", or the fingerprint of a key
+	Groups   []string    `json:"groups"`
+	Verdict  string      `json:"verdict"` // "approve" or "deny"
+	Reason   string      `json:"reason,omitempty"`
+	Proof    RulingProof `json:"proof"`
+}
+
+// RulingProof is what only the person could make.
+type RulingProof struct {
+	Kind string `json:"kind"` // "ssh"
+	// Statement is the exact text that was signed.
+	Statement string `json:"statement"`
+	// Signature is an armoured SSH signature by Key, in the namespace gatebook-ruling.
+	Signature string `json:"signature,omitempty"`
+	Key       string `json:"key,omitempty"` // as in authorized_keys
+}
+
+// Release is the body of a release entry: a held request is let through.
+type Release struct {
+	Ticket  string   `json:"ticket"`
+	Digest  string   `json:"digest"`
+	Persons []string `json:"persons"` // who approved
+	Config  string   `json:"config"`  // digest of the configuration by which it was judged again
+}
+
+// TicketEnd is the body of a ticket-end entry: a held request is not let through.
+type TicketEnd struct {
+	Ticket string `json:"ticket"`
+	Digest string `json:"digest"`
+	State  string `json:"state"` // "denied", "expired", "withdrawn" or "void"
+	Cause  string `json:"cause,omitempty"`
 }
 
 // Cancel is the body of a cancel entry.

@@ -56,6 +56,8 @@ type Stats struct {
 	Exchanges  uint64            `json:"exchanges"`
 	Allowed    uint64            `json:"allowed"`
 	Denied     uint64            `json:"denied"`
+	Held       uint64            `json:"held"` // of these Released, and the others among the denied
+	Released   uint64            `json:"released"`
 	OwnGateway uint64            `json:"gateway_own"`
 	Errors     uint64            `json:"errors"`
 	Unknown    uint64            `json:"outcome_unknown"`
@@ -129,6 +131,7 @@ type openIntent struct {
 	leaf     string
 	time     time.Time
 	decision string
+	ticket   *openTicket // of a held request, once people are asked
 	body     *Intent
 	chunks   uint64
 	requests uint64

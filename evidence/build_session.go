@@ -34,6 +34,8 @@ func (b *Builder) session(s *openSession, h *Header, d *Disclosed, reason, leaf 
 		return b.chunk(s, h, body)
 	case KindOutcome:
 		return b.outcome(s, h, body, leaf)
+	case KindTicket, KindRuling, KindRelease, KindTicketEnd:
+		return b.ticket(s, h, body, leaf)
 	case KindSessionEnd:
 		return b.sessionEnds(s, h, body)
 	}
@@ -120,9 +122,12 @@ func (b *Builder) intent(s *openSession, h *Header, body []byte, leaf string) er
 	}
 	s.held += maxCell
 	b.stats.Exchanges++
-	if h.Decision == "deny" {
+	switch h.Decision {
+	case "deny":
 		b.stats.Denied++
-	} else {
+	case "hold":
+		b.stats.Held++
+	default:
 		b.stats.Allowed++
 	}
 	var v Intent
@@ -218,6 +223,14 @@ func (b *Builder) outcome(s *openSession, h *Header, body []byte, leaf string) e
 		}
 	}
 	b.count(s, h, &v)
+	if in.decision == "deny" && v.Status != "denied" && v.Status != "not-run" {
+		b.problem(Integrity, at(h.Index), "session %s, exchange %d: it was refused, and its outcome is %q", s.id, h.Exchange, v.Status)
+	}
+	if in.decision == "hold" {
+		if err := b.heldOutcome(s, in, h, &v); err != nil {
+			return err
+		}
+	}
 	if err := b.rows(s, h.Exchange, "", raw); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"time"
 )
 
@@ -18,7 +19,7 @@ type Judge interface {
 // A Policy decides on recorded requests of one configuration.
 type Policy interface {
 	// Decide returns what the policy says of a request. An error says that the record does not hold what it takes.
-	Decide(r *Request) (Ruling, error)
+	Decide(r *Request) (Decided, error)
 }
 
 // Request is a recorded request with all that its decision depends on. It is
@@ -33,8 +34,8 @@ type Request struct {
 	Action *Action
 }
 
-// Ruling is a decision as an intent records it.
-type Ruling struct {
+// Decided is a decision as an intent records it.
+type Decided struct {
 	Decision string // "allow" or "deny", as in headers
 	Rule     string
 	Code     string // of a denial
@@ -57,8 +58,13 @@ const (
 // Unjudged reports whether a request passed without a rule being asked, as it should: it prolongs its session and never
 // reaches the target, or it ends a name that its session gave to a statement or a portal.
 func Unjudged(in *Intent) bool {
-	return in.Rule == renewalRule && in.Text == renewalText || in.Rule == closeRule && in.Op == "close"
+	return in.Rule == renewalRule && in.Text == renewalText || in.Rule == closeRule && in.Op == "close" && in.Text == ""
 }
+
+// ownText are the statements that the gateway makes in agents' sessions: in the place of a refused one, to set its name
+// back, to end what an ended session runs, and to know its backend.
+var ownText = regexp.MustCompile(`^(gatebook refused request [0-9]+ of session [a-z2-7]{16}|SET (LOCAL )?application_name TO '(''|[^'])*'|` +
+	`SELECT pg_catalog\.pg_terminate_backend\(-?[0-9]+\)|SELECT pg_catalog\.to_char\(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS\.US"Z"'\)\n FROM pg_catalog\.pg_stat_activity WHERE pid = pg_catalog\.pg_backend_pid\(\))$`)
 
 // requestTracker follows sessions and gives each request with what it depends on.
 type requestTracker struct {
@@ -135,6 +141,8 @@ func (s *trackedSession) intent(h *Header, body []byte) (r *Request, missing str
 		return nil, "", err
 	}
 	switch {
+	case r.Intent.Origin != "" && s != nil && s.body.Origin == "" && !ownText.MatchString(r.Intent.Text):
+		return nil, "", errors.New("it says that it is the gateway's own, and is none of the statements that the gateway makes in an agent's session")
 	case r.Intent.Origin != "":
 		return nil, "", nil // the gateway's own
 	case s == nil:
@@ -172,8 +180,12 @@ type knownPolicy struct {
 // digestPrefix is how many digits of a configuration's digest an intent names.
 const digestPrefix = 16
 
-// staleAfter is how long a request may be decided by a configuration that another one has replaced: it had begun before.
-const staleAfter = time.Minute
+const (
+	// replacedSlack is how long after its entry a configuration comes into force on a slow disk.
+	replacedSlack = 5 * time.Second
+	// staleAfter is how long after its decision a request is recorded on a machine that was stopped meanwhile.
+	staleAfter = time.Minute
+)
 
 // config takes a configuration that comes into force.
 func (d *decisions) config(h *Header, body []byte) error {
@@ -246,7 +258,7 @@ func (d *decisions) session(h *Header, body []byte) (wrong, odd string, err erro
 	}
 	d.again++
 	switch late := h.Time.Sub(in.Decided); {
-	case !p.until.IsZero() && in.Decided.After(p.until.Add(staleAfter)):
+	case !p.until.IsZero() && in.Decided.After(p.until.Add(replacedSlack)):
 		odd = fmt.Sprintf("it was decided by a configuration that entry %d had replaced", p.next)
 	case late < -clockSlack || late > staleAfter:
 		odd = fmt.Sprintf("it was decided at %s by its own word, and recorded at %s", in.Decided.Format(time.RFC3339), h.Time.Format(time.RFC3339))

@@ -31,7 +31,6 @@ type Summary struct {
 // absent names the populations that this version has no source for.
 var absent = map[string]string{
 	"P3 decisions":       "decisions are columns of P2",
-	"P4 approvals":       "holding a request for a person is not part of this version",
 	"P6 entitlements":    "changes show as configuration entries in P9",
 	"P7 policy":          "the policy text stands in the configuration entries, whose changes P9 lists",
 	"P10 masking":        "masking is not part of this version: answers stand as the target gave them",

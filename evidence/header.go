@@ -43,6 +43,10 @@ const (
 	KindRequest    Kind = "request"     // a further chunk of the request (COPY data)
 	KindAnswer     Kind = "answer"      // a chunk of the answer, or frames without a request (exchange 0)
 	KindOutcome    Kind = "outcome"     // what came of an intent; exactly one each
+	KindTicket     Kind = "ticket"      // a held request waits for people
+	KindRuling     Kind = "ruling"      // what a person said of it
+	KindRelease    Kind = "release"     // it is let through
+	KindTicketEnd  Kind = "ticket-end"  // it is not let through
 	KindCancel     Kind = "cancel"      // the agent or an administrator cancelled
 	KindNote       Kind = "note"        // something the gateway did in the session
 	KindSessionEnd Kind = "session-end" // the session is over
@@ -53,7 +57,7 @@ var kinds = func() map[string]Kind {
 	m := make(map[string]Kind)
 	for _, k := range []Kind{
 		KindBoot, KindStop, KindHeartbeat, KindConfig, KindKey, KindAdmin, KindGate, KindPrincipal, KindTarget, KindRefused,
-		KindSession, KindUpstream, KindIdentity, KindIntent, KindRequest, KindAnswer, KindOutcome, KindCancel, KindNote, KindSessionEnd,
+		KindSession, KindUpstream, KindIdentity, KindIntent, KindRequest, KindAnswer, KindOutcome, KindTicket, KindRuling, KindRelease, KindTicketEnd, KindCancel, KindNote, KindSessionEnd,
 	} {
 		m[string(k)] = k
 	}
@@ -81,7 +85,7 @@ type Header struct {
 	Kind     Kind      // "k"
 	Session  ID        // "s"
 	Exchange uint64    // "x": 1.. within the session; 0 is what comes without a request
-	Decision string    // "d": "allow" or "deny", on intents
+	Decision string    // "d": "allow", "hold" or "deny", on intents
 	BodyLen  uint64    // "n": bytes of the plain, uncompressed body
 	Target   Pseudonym // "g"
 	Actor    Pseudonym // "a"
@@ -172,7 +176,7 @@ func explainHeader(line []byte) (Header, error) {
 	if kinds[string(w.K)] == "" {
 		return h, fmt.Errorf("%w: unknown kind %q", ErrHeader, w.K)
 	}
-	if w.D != "" && w.D != "allow" && w.D != "deny" {
+	if w.D != "" && w.D != "allow" && w.D != "hold" && w.D != "deny" {
 		return h, fmt.Errorf("%w: unknown decision %q", ErrHeader, w.D)
 	}
 	h = Header{Index: w.I, Kind: w.K, Exchange: w.X, Decision: w.D, BodyLen: w.N}
@@ -222,6 +226,8 @@ func scanHeader(line []byte) (Header, bool) {
 	switch {
 	case c.has(`,"d":"allow"`):
 		h.Decision = "allow"
+	case c.has(`,"d":"hold"`):
+		h.Decision = "hold"
 	case c.has(`,"d":"deny"`):
 		h.Decision = "deny"
 	}

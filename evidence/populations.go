@@ -30,6 +30,9 @@ var (
 		"session", "exchange", "principal", "target", "operation", "origin", "opaque", "effects", "privileged", "decision", "rule", "status", "tag", "code",
 		"rows", "answer_bytes", "answer_sha256", "text",
 	}}
+	popApprovals = population{"data/populations/P4-approvals.csv", []string{
+		"ticket", "session", "exchange", "principal", "target", "rules", "requester", "state", "approved_by", "denied_by", "cause", "status", "expires", "digest", "text",
+	}}
 	popIdentities = population{"data/populations/P5-identities.csv", []string{
 		"actor_id", "issuer", "issuer_url", "subject", "principal", "groups", "owner", "sessions", "issuer_signed", "asserted",
 	}}
@@ -42,7 +45,7 @@ var (
 	popRefused = population{"data/populations/P11-refused-logins.csv", []string{
 		"count", "what", "code", "source", "listener", "target", "role", "principal", "detail",
 	}}
-	populations = []*population{&popSessions, &popActions, &popIdentities, &popAdmin, &popContinuity, &popRefused}
+	populations = []*population{&popSessions, &popActions, &popApprovals, &popIdentities, &popAdmin, &popContinuity, &popRefused}
 )
 
 // row appends a row to a population, with its header line before the first.

@@ -166,7 +166,7 @@ func TestExporterAlters(t *testing.T) {
 		{name: "summary edited", file: fileSummary, edit: replace(`"denied": 2`, `"denied": 0`), failed: "integrity", says: "summary.json: is not what"},
 		{name: "rows edited", file: "data/sessions/" + ana.id.String() + "/rows.jsonl", edit: replace(`"42"`, `"43"`), failed: "integrity", says: "rows.jsonl: is not what"},
 		{name: "token edited", file: "data/identities/" + ana.id.String() + "-5.json", edit: replace("agents", "admins"), failed: "integrity", says: "is not what the entries give"},
-		{name: "EV-19 table added", file: "data/populations/P4-approvals.csv", edit: func([]byte) []byte { return []byte("all,fine\r\n") }, failed: "integrity", says: "does not follow"},
+		{name: "EV-19 table added", file: "data/populations/P12-exceptions.csv", edit: func([]byte) []byte { return []byte("all,fine\r\n") }, failed: "integrity", says: "does not follow"},
 		{name: "EV-19 table left out", file: "data/populations/P2-actions.csv", edit: nil, failed: "completeness", says: "P2-actions.csv: is missing"},
 		{name: "checkpoint of another origin", file: fileCheckpoint, edit: func([]byte) []byte {
 			cp, _ := SignCheckpoint(Checkpoint{Origin: "other.test", Size: 25}, w.log)

@@ -118,7 +118,7 @@ func TestHeaderHasOneForm(t *testing.T) {
 		"written zero":      {`"x":1`, `"x":0`},
 		"version":           {`"v":1`, `"v":2`},
 		"kind":              {`"k":"intent"`, `"k":"intend"`},
-		"decision":          {`"d":"allow"`, `"d":"hold"`},
+		"decision":          {`"d":"allow"`, `"d":"held"`},
 		"capitals":          {`"c":"df59`, `"c":"DF59`},
 		"capitals in a key": {`"c":"df59`, `"C":"df59`},
 		"milliseconds":      {`.000000Z`, `.000Z`},

@@ -651,7 +651,7 @@ func (v *verifier) decided() string {
 		s += fmt.Sprintf(", %d by the gateway's own limits and checks", d.own)
 	}
 	for _, why := range slices.Sorted(maps.Keys(d.left)) {
-		if why == missingPolicy || why == unreadablePolicy {
+		if why == missingPolicy || why == unreadablePolicy || why == missingAction {
 			v.exception("not-decided-again", "%d requests were not decided again: %s", d.left[why], why)
 		}
 		s += fmt.Sprintf("; %d not: %s", d.left[why], why)

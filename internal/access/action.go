@@ -55,6 +55,9 @@ type Action struct {
 	Parameters []any
 	// Account is the JSON of an evidence.Action that says all this, made once for each text; nil lets the door make it.
 	Account []byte
+	// Common is the same for actions that differ in Detail, Parameters and Op alone, so that a decision that does not depend on
+	// these can be kept; nil where there is no such. What it points to does not change.
+	Common *Action
 	// Own names the rule by which the request passes without being decided on, since it concerns the gateway alone; "" otherwise.
 	Own string
 	// Refuse is set by an engine that must refuse the request by name
@@ -170,6 +173,16 @@ type SessionInfo struct {
 	Began   time.Time
 }
 
+// Counts are requests that were allowed, rows and bytes of answers.
+type Counts struct {
+	Requests, Rows, Bytes uint64
+}
+
+// Usage is what a principal has done over all its sessions, in windows that slide.
+type Usage struct {
+	Minute, Hour, Day Counts
+}
+
 // Request is everything that a decision may depend on.
 type Request struct {
 	Principal *Principal
@@ -177,6 +190,21 @@ type Request struct {
 	Session   SessionInfo
 	Action    *Action
 	Time      time.Time
+	// Usage of the principal before this request.
+	Usage Usage
+}
+
+// Approvers says who may release what a rule holds.
+type Approvers struct {
+	// Rule is the name of the rule that asks for it.
+	Rule string
+	// Groups of people; one of them is enough for a person. Quorum is how many distinct people must approve.
+	Groups []string
+	Quorum int
+	// Within is how long the request may wait; InTransaction how long inside of a transaction, 0 for not at all.
+	Within, InTransaction time.Duration
+	// UnknownOwner: it can be released although nobody knows the person behind the request.
+	UnknownOwner bool
 }
 
 // Decision is what a policy says of one request.
@@ -189,6 +217,8 @@ type Decision struct {
 	Hint   string
 	// Matched are the names of all rules that matched, in the order of the policy.
 	Matched []string
+	// Approvers are what the rules that hold ask for, all of them; for the verdict Hold.
+	Approvers []Approvers
 }
 
 // Status says what came of an exchange.

@@ -160,9 +160,31 @@ func TestVerifyDecidesAgain(t *testing.T) {
 			}
 			return body
 		}},
-		{"effects", "by the policy in force", replaced(evidence.KindIntent, `"effects":["write"]`, `"effects":["schema"]`)},
+		{"effects", "lacks what the text does: write", replaced(evidence.KindIntent, `"effects":["write"]`, `"effects":["schema"]`)},
+		{"text", "the recorded action is that of another text", replaced(evidence.KindIntent, `"text":"DELETE FROM decided"`, `"text":"DELETE FROM decided WHERE id = 1"`)},
 		{"parameters", "by the policy in force", replaced(evidence.KindIntent, `"7"]`, `"6"]`)},
 		{"privileged", "privileged is recorded as false", replaced(evidence.KindIntent, `"privileged":"it changes definitions",`, ``)},
+		{"origin", "is none of the statements that the gateway makes", func(h *evidence.Header, body []byte) []byte {
+			if h.Kind == evidence.KindIntent && bytes.Contains(body, []byte(`"text":"DELETE FROM decided"`)) {
+				h.Decision = "allow"
+				return []byte(`{"op":"query","origin":"gateway","rule":"gateway","opaque":false,"text":"DELETE FROM decided"}`)
+			}
+			return body
+		}},
+		{"a close with a text", "by the policy in force", func(h *evidence.Header, body []byte) []byte {
+			if h.Kind == evidence.KindIntent && bytes.Contains(body, []byte(`"rule":"young"`)) {
+				body = bytes.Replace(body, []byte(`"op":"execute"`), []byte(`"op":"close"`), 1)
+				return bytes.Replace(body, []byte(`"rule":"young"`), []byte(`"rule":"protocol.close"`), 1)
+			}
+			return body
+		}},
+		{"no action", "is that of another text", func(h *evidence.Header, body []byte) []byte {
+			if h.Kind == evidence.KindIntent && bytes.Contains(body, []byte(`"text":"DELETE FROM decided"`)) {
+				h.Decision = "allow"
+				return []byte(strings.Replace(string(body[:bytes.Index(body, []byte(`"action":`))]), `"rule":"no-unfiltered-writes/filter","reason":"This would change rows that no condition selects.","code":"policy"`, `"rule":"reads"`, 1) + `"action":{"effects":["read"],"has_filter":true}}`)
+			}
+			return body
+		}},
 		{"the own rule", "by the policy in force", func(h *evidence.Header, body []byte) []byte {
 			if h.Kind == evidence.KindIntent && bytes.Contains(body, []byte("SELECT 1")) {
 				return bytes.Replace(body, []byte(`"rule":"reads"`), []byte(`"rule":"gateway.token"`), 1)

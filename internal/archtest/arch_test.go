@@ -32,7 +32,7 @@ var may = map[string][]string{
 	"internal/journal":         {"internal/vfs"},
 	"internal/seal":            {"evidence", "internal/secret", "internal/vfs"},
 	"internal/expr":            {},
-	"internal/enforce":         {"evidence", "internal/access", "internal/audit", "internal/secret"},
+	"internal/enforce":         {"evidence", "internal/access", "internal/approval", "internal/audit", "internal/secret"},
 	"internal/identity":        {"internal/access", "internal/enforce", "internal/expr", "internal/secret"},
 	"internal/devissuer":       {"internal/secret"},
 	"internal/ledger":          {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/journal", "internal/seal", "internal/secret", "internal/vfs"},
@@ -43,7 +43,8 @@ var may = map[string][]string{
 	"internal/server":          {"internal/access", "internal/engine"},
 	"internal/config":          {"internal/access", "internal/policy", "internal/secret", "internal/sshsig"},
 	"internal/config/gen":      {},
-	"internal/judge":           {"evidence", "internal/access", "internal/config", "internal/policy"},
+	"internal/judge":           {"evidence", "internal/access", "internal/config", "internal/policy", "internal/sqlscan"},
+	"internal/approval":        {"evidence", "internal/access"},
 	"internal/admin":           {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/index", "internal/ledger", "internal/secret"},
 	"internal/app": {
 		"evidence", "internal/access", "internal/admin", "internal/audit", "internal/config", "internal/enforce", "internal/engine",

@@ -85,6 +85,19 @@ func AppendIntent(dst []byte, in *evidence.Intent) []byte {
 		dst = evidence.AppendTime(dst, in.Decided)
 		dst = append(dst, '"')
 	}
+	if u := in.Usage; u != nil {
+		for _, w := range []struct {
+			name   string
+			counts evidence.Counts
+		}{{`,"usage":{"minute":`, u.Minute}, {`,"hour":`, u.Hour}, {`,"day":`, u.Day}} {
+			dst = append(dst, w.name...)
+			dst = append(dst, `{"requests":`...)
+			dst = strconv.AppendUint(dst, w.counts.Requests, 10)
+			dst = appendNumber(dst, "rows", w.counts.Rows)
+			dst = append(appendNumber(dst, "bytes", w.counts.Bytes), '}')
+		}
+		dst = append(dst, '}')
+	}
 	dst = append(dst, `,"opaque":`...)
 	dst = strconv.AppendBool(dst, in.Opaque)
 	if in.Early {

@@ -58,7 +58,7 @@ Exit code 0: no verdict would change. 2: some would. 1: the policy has problems,
 				return err
 			}
 			defer func() { _ = f.Close() }()
-			replay, err := replayed(cmd, f, judge.NewReplay(p))
+			replay, err := replayed(cmd, f, judge.NewReplay(p), r)
 			if err != nil {
 				return err
 			}
@@ -109,12 +109,18 @@ func (e *env) recorded(cmd *cobra.Command, pkg string, r admin.ExportRequest) (*
 }
 
 // replayed decides on every request of a package.
-func replayed(cmd *cobra.Command, f *os.File, r *judge.Replay) (*judge.Replay, error) {
+func replayed(cmd *cobra.Command, f *os.File, r *judge.Replay, period admin.ExportRequest) (*judge.Replay, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	left, err := evidence.EachRequest(&stopping{cmd.Context(), f}, info.Size(), evidence.Limits{}, r.Add)
+	left, err := evidence.EachRequest(&stopping{cmd.Context(), f}, info.Size(), evidence.Limits{}, func(q *evidence.Request) error {
+		// A package holds whole sessions, and ends with a checkpoint: more than the period.
+		if at := q.Header.Time; at.Before(period.From) || !period.Until.IsZero() && !at.Before(period.Until) {
+			return nil
+		}
+		return r.Add(q)
+	})
 	for why, n := range left {
 		r.Left[why] += n
 	}

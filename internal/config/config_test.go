@@ -110,3 +110,13 @@ func TestDocumentIsGenerated(t *testing.T) {
 		t.Error("docs/config.md is not what the types say: run make gen")
 	}
 }
+
+// TestEmptyIncludeIsRefused: an included file that says nothing was cut off; what it denied would be allowed.
+func TestEmptyIncludeIsRefused(t *testing.T) {
+	for text, ok := range map[string]bool{"": false, "# nothing\n": false, "rules:\n": false, "rules: []\n": true, "packs: [no-opaque]\n": true} {
+		path := write(t, map[string]string{"gatebook.yaml": strings.Replace(good, "include:", "include: [more.yaml] #", 1), "more.yaml": text})
+		if _, err := Load(path); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "more.yaml: the file says nothing") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -275,7 +275,12 @@ func (ld *loader) includeFile(path, where string) {
 		return
 	}
 	var in included
+	before := len(ld.problems)
 	ld.decode(f, &in)
+	if len(ld.problems) == before && in.Issuers == nil && in.Targets == nil && in.Rules == nil && in.Packs == nil {
+		// A file that was cut off looks like this, and what it denied would be allowed.
+		ld.problem(source{f, ""}, "", "the file says nothing: it was cut off, or it should not be included (an empty list, rules: [], says so)")
+	}
 	ld.found(f, &in)
 	ld.l.Issuers = append(ld.l.Issuers, in.Issuers...)
 	ld.l.Targets = append(ld.l.Targets, in.Targets...)

@@ -25,6 +25,7 @@ type budget struct {
 	since     atomic.Int64 // Unix time in nanoseconds
 	exchanges atomic.Uint64
 	bytes     atomic.Uint64
+	recent    usage // what rules may ask about
 }
 
 // of returns a principal's budget, which lives as long as the gate.

@@ -47,6 +47,8 @@ func (anything) Decide(*access.Request) access.Decision {
 	return access.Decision{Verdict: access.Allow, Rule: "anything"}
 }
 
+func (anything) Reads() enforce.Reads { return enforce.Reads{} }
+
 func gate(rec *memrec.Recorder, change func(*enforce.Target, *enforce.Snapshot)) *enforce.Gate {
 	t := &enforce.Target{
 		Target: access.Target{Name: "t", Protocol: access.Postgres, Address: "127.0.0.1:1"}, Allow: []string{"agents"},
@@ -504,6 +506,8 @@ type holding struct{}
 func (holding) Decide(*access.Request) access.Decision {
 	return access.Decision{Verdict: access.Hold, Rule: "writes", Reason: "A person must approve changes."}
 }
+
+func (holding) Reads() enforce.Reads { return enforce.Reads{} }
 
 // TestHoldRefuses: while nobody can be asked, a request that a rule holds is refused, and the refusal says so.
 func TestHoldRefuses(t *testing.T) {

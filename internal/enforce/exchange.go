@@ -28,7 +28,9 @@ type Exchange struct {
 	deny  *access.DenyError
 	// unrecorded: the intent could not be appended, so there is nothing to pair.
 	unrecorded bool
-	early      bool // it is forwarded before its intent is durable
+	early      bool             // it is forwarded before its intent is durable
+	hold       *access.Decision // it waits for people: Await
+	config     string           // digest of the configuration that it was judged by
 	intent     Receipt
 
 	mu        sync.Mutex
@@ -97,12 +99,20 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 		Op: a.Op, Origin: a.Origin, Opaque: !a.Understood, Text: a.Text, Detail: a.Detail, Action: a.Account, Decided: moment(x.began),
 	}
 	snap := s.gate.snap.Load() // of now: a new policy counts for running sessions, from their next request on
+	x.config = snap.SHA256
 	if len(snap.SHA256) >= 16 {
 		in.Config = snap.SHA256[:16]
 	}
+	var used access.Usage
+	if a.Origin == "" {
+		used = s.budget.recent.begin(x.began)
+		if snap.Policy != nil && snap.Policy.Reads().Usage {
+			in.Usage = usageBody(&used)
+		}
+	}
 	for {
 		p := s.Principal()
-		in.Rule, x.deny = s.decide(a, p, snap.Policy, x.began, in.Decided)
+		in.Rule, x.deny, x.hold = s.decide(a, p, snap.Policy, x.began, in.Decided, &used)
 		s.mu.Lock()
 		if s.principal == p {
 			break
@@ -110,13 +120,18 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 		s.mu.Unlock() // renewed meanwhile: the record must say of whom the decision was
 	}
 	defer s.mu.Unlock()
-	x.early = s.gate.release && a.ProvenRead && x.deny == nil && a.Origin == "" && a.Own == ""
+	x.early = s.gate.release && a.ProvenRead && x.deny == nil && x.hold == nil && a.Origin == "" && a.Own == ""
 	in.Early = x.early
+	if x.deny != nil && a.Origin == "" {
+		s.budget.recent.takeBack(x.began)
+	}
 	decision := access.Allow
 	switch {
 	case x.deny != nil:
 		decision = access.Denied
 		in.Rule, in.Reason, in.Code = x.deny.Rule, x.deny.Reason, string(x.deny.Code)
+	case x.hold != nil:
+		decision, in.Reason = access.Hold, x.hold.Reason
 	case a.Origin != "":
 		in.Opaque = false
 	}
@@ -153,35 +168,52 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 // moment is a time as entries can say it, so that whoever decides again does so by the same.
 func moment(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
 
-// decide returns the refusal, or the rule by which the request passes. Whatever prevents a decision refuses.
-func (s *Session) decide(a *access.Action, p *access.Principal, policy Policy, now, at time.Time) (rule string, deny *access.DenyError) {
+// decide returns the refusal, the rule by which the request passes, or the decision that holds it. Whatever prevents a decision refuses.
+func (s *Session) decide(a *access.Action, p *access.Principal, policy Policy, now, at time.Time, used *access.Usage) (rule string, deny *access.DenyError, hold *access.Decision) {
 	if deny := s.check(a, now); deny != nil {
-		return "", deny
+		return "", deny, nil
 	}
 	switch {
 	case a.Origin != "":
-		return "gateway", nil
+		return "gateway", nil, nil
 	case a.Own != "":
-		return a.Own, nil
+		return a.Own, nil, nil
 	case policy == nil:
-		return "", &access.DenyError{Code: access.CodePolicy, Rule: "default", Reason: "there is no policy, so that nothing is allowed"}
+		return "", &access.DenyError{Code: access.CodePolicy, Rule: "default", Reason: "there is no policy, so that nothing is allowed"}, nil
 	}
-	d := policy.Decide(&access.Request{
-		Principal: p, Target: &s.target.Target, Action: a, Time: at,
-		Session: access.SessionInfo{Role: s.roleKey, Database: s.database, Address: s.source, Began: moment(s.began)},
+	d := s.decisions.of(policy, p, a, func() access.Decision {
+		return policy.Decide(&access.Request{
+			Principal: p, Target: &s.target.Target, Action: a, Time: at,
+			Session: access.SessionInfo{Role: s.roleKey, Database: s.database, Address: s.source, Began: moment(s.began)},
+			Usage:   *used,
+		})
 	})
 	switch d.Verdict {
 	case access.Allow:
-		return d.Rule, nil
+		return d.Rule, nil, nil
 	case access.Hold:
-		return "", &access.DenyError{
-			Code: access.CodeApproval, Rule: d.Rule, Hint: d.Hint,
-			Reason: orElse(d.Reason, "a person must approve this") + "; this gateway cannot ask for approvals yet",
+		if s.gate.desk == nil || len(d.Approvers) == 0 {
+			return "", &access.DenyError{
+				Code: access.CodeApproval, Rule: d.Rule, Hint: d.Hint,
+				Reason: orElse(d.Reason, "a person must approve this") + "; the rule names nobody who may",
+			}, nil
 		}
+		if a.Op == "prepare" && a.Understood {
+			return d.Rule, nil, nil // nothing runs; what executes it is held
+		}
+		return d.Rule, nil, &d
 	}
 	return "", &access.DenyError{
 		Code: access.CodePolicy, Rule: d.Rule, Reason: orElse(d.Reason, "a rule forbids this"), Hint: orElse(d.Hint, does(a)),
+	}, nil
+}
+
+// usageBody is what an intent says of a principal's usage.
+func usageBody(u *access.Usage) *evidence.Usage {
+	counts := func(c access.Counts) evidence.Counts {
+		return evidence.Counts{Requests: c.Requests, Rows: c.Rows, Bytes: c.Bytes}
 	}
+	return &evidence.Usage{Minute: counts(u.Minute), Hour: counts(u.Hour), Day: counts(u.Day)}
 }
 
 // does tells an agent what its request was taken for.
@@ -267,6 +299,9 @@ func (x *Exchange) Fatal() bool {
 func (x *Exchange) Ready(ctx context.Context) error {
 	if x.unrecorded {
 		return x.deny
+	}
+	if x.hold != nil {
+		return errHeld // nobody awaited it
 	}
 	if !x.early {
 		if err := x.intent.Wait(ctx); err != nil {
@@ -380,7 +415,11 @@ func (x *Exchange) flush(st *stream, kind evidence.Kind) error {
 	}
 	st.digest.Write(st.pending)
 	st.bytes += uint64(len(st.pending))
-	x.s.budget.add(time.Now(), 0, len(st.pending))
+	now := time.Now()
+	x.s.budget.add(now, 0, len(st.pending))
+	if kind == evidence.KindAnswer {
+		x.s.budget.recent.add(now, access.Counts{Bytes: uint64(len(st.pending))})
+	}
 	st.pending = st.pending[:0]
 	st.previous = r
 	return nil
@@ -409,7 +448,7 @@ func (x *Exchange) abandon(cause string) {
 	x.mu.Lock()
 	status := access.StatusNotRun
 	switch {
-	case x.deny != nil:
+	case x.deny != nil, x.hold != nil:
 		status = access.StatusDenied
 	case x.forwarded:
 		status = access.StatusUnknown
@@ -444,6 +483,7 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 	x.out.bytes += uint64(len(x.out.pending))
 	now := time.Now()
 	x.s.budget.add(now, 0, len(x.out.pending))
+	x.s.budget.recent.add(now, access.Counts{Rows: o.Rows, Bytes: uint64(len(x.out.pending))})
 	body := evidence.Outcome{
 		Status: string(o.Status), Tag: o.Tag, Code: o.Code, Message: o.Message, Rows: o.Rows, Bytes: x.out.bytes,
 		Chunks: x.out.chunks, Request: x.in.chunks, ReadyUS: x.readyUS, TotalUS: now.Sub(x.began).Microseconds(),

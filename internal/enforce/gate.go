@@ -23,6 +23,7 @@ import (
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/approval"
 	"github.com/gatebook/gatebook/internal/audit"
 )
 
@@ -34,7 +35,10 @@ type Options struct {
 	Snapshot *Snapshot
 	// Release forwards proven reads while their intents are being made durable; their answers wait for that.
 	Release bool
-	Log     *slog.Logger // never receives payloads; nil discards
+	// Desk takes requests that rules hold; nil refuses them. People says who is behind them; nil knows nobody.
+	Desk   *approval.Desk
+	People People
+	Log    *slog.Logger // never receives payloads; nil discards
 }
 
 // Gate admits sessions.
@@ -43,6 +47,8 @@ type Gate struct {
 	rec      Recorder
 	dialer   Dialer
 	release  bool
+	desk     *approval.Desk
+	people   People
 	log      *slog.Logger
 	snap     atomic.Pointer[Snapshot]
 	places   places
@@ -65,7 +71,7 @@ func New(o Options) *Gate {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gate{
-		verifier: o.Verifier, rec: o.Recorder, dialer: o.Dialer, release: o.Release, log: o.Log,
+		verifier: o.Verifier, rec: o.Recorder, dialer: o.Dialer, release: o.Release, desk: o.Desk, people: o.People, log: o.Log,
 		sessions: make(map[evidence.ID]*Session),
 	}
 	g.snap.Store(o.Snapshot)

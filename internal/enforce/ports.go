@@ -106,9 +106,19 @@ type Target struct {
 }
 
 // A Policy decides on requests. Decide does not block, keeps nothing of the
-// request, and is safe for concurrent use.
+// request, and is safe for concurrent use. Policies are compared with ==.
 type Policy interface {
 	Decide(r *access.Request) access.Decision
+	// Reads says what decisions can depend on.
+	Reads() Reads
+}
+
+// Reads says what decisions of a policy can depend on besides the principal, the target, the session and what a text does.
+type Reads struct {
+	// Usage of the principal (Request.Usage), which is recorded then.
+	Usage bool
+	// Each request can be decided otherwise: by its time, the session's age, its parameters, or usage.
+	Each bool
 }
 
 // Snapshot is one immutable configuration in force. Sessions keep the one they

@@ -55,6 +55,8 @@ type Session struct {
 
 	active atomic.Int64 // unix nanoseconds of the last begin or end of an exchange
 
+	decisions decisions
+
 	mu        sync.Mutex
 	principal *access.Principal
 	open      map[uint64]*Exchange

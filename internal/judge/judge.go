@@ -5,12 +5,15 @@
 package judge
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/config"
 	"github.com/gatebook/gatebook/internal/policy"
+	"github.com/gatebook/gatebook/internal/sqlscan"
 )
 
 // Judge implements evidence.Judge.
@@ -53,18 +56,29 @@ func rules(list []evidence.ConfigRule) (out []policy.Rule, err error) {
 type Recorded struct{ Policy *policy.Policy }
 
 // Decide implements evidence.Policy.
-func (p Recorded) Decide(r *evidence.Request) (evidence.Ruling, error) {
+func (p Recorded) Decide(r *evidence.Request) (evidence.Decided, error) {
 	in, err := Input(r)
 	if err != nil {
-		return evidence.Ruling{}, err
+		return evidence.Decided{}, err
+	}
+	if p.Policy.Volatile().Usage && r.Intent.Usage == nil {
+		return evidence.Decided{}, errors.New("the record does not say the principal's usage, which the policy reads")
+	}
+	if err := sameText(r, in.Action); err != nil {
+		return evidence.Decided{}, err
 	}
 	d := p.Policy.Decide(in)
-	ruling := evidence.Ruling{Decision: access.Allow.String(), Rule: d.Rule}
+	ruling := evidence.Decided{Decision: access.Allow.String(), Rule: d.Rule}
 	switch d.Verdict {
 	case access.Denied:
 		ruling.Decision, ruling.Code = access.Denied.String(), string(access.CodePolicy)
 	case access.Hold:
-		ruling.Decision, ruling.Code = access.Denied.String(), string(access.CodeApproval)
+		switch {
+		case len(d.Approvers) == 0: // nobody may let it through
+			ruling.Decision, ruling.Code = access.Denied.String(), string(access.CodeApproval)
+		case in.Action.Op != "prepare" || !in.Action.Understood: // what only prepares passes, and what executes it is held
+			ruling.Decision = access.Hold.String()
+		}
 	}
 	ruling.Privileged, _ = in.Action.Privileged()
 	return ruling, nil
@@ -80,6 +94,10 @@ func Input(r *evidence.Request) (*policy.Input, error) {
 		return nil, err
 	}
 	p, s := r.Principal, r.Session
+	var used access.Usage
+	if u := r.Intent.Usage; u != nil {
+		used = access.Usage{Minute: access.Counts(u.Minute), Hour: access.Counts(u.Hour), Day: access.Counts(u.Day)}
+	}
 	return &policy.Input{
 		Principal: &access.Principal{
 			Issuer: p.Issuer, IssuerURL: p.IssuerURL, Subject: p.Subject, Name: p.Name, Groups: p.Groups, Actor: p.Actor, Owner: p.Owner, Claims: p.Claims,
@@ -88,7 +106,7 @@ func Input(r *evidence.Request) (*policy.Input, error) {
 			Name: s.Target.Name, Protocol: access.Protocol(s.Target.Protocol), Address: s.Target.Address, Labels: s.Target.Labels,
 		},
 		Session: policy.Session{Role: s.Role, Database: s.Database, Address: s.Source, Began: s.Began},
-		Action:  a, Time: r.Intent.Decided,
+		Action:  a, Time: r.Intent.Decided, Usage: used,
 	}, nil
 }
 
@@ -127,4 +145,46 @@ func effects(names []string) (all access.Effects, err error) {
 		all |= e
 	}
 	return all, nil
+}
+
+// grammar begins the fingerprints of PostgreSQL's texts that this version can make again.
+const grammar = "pg18:"
+
+// texts are what grammar alone says of texts; requests repeat.
+var texts = sqlscan.Cache[*reading]{Bytes: 16 << 20, Make: func(text string) *reading {
+	return &reading{sqlscan.Analyse(text), sqlscan.Fingerprint(text, grammar)}
+}}
+
+type reading struct {
+	scan        *sqlscan.Scan
+	fingerprint string
+}
+
+// sameText checks that a recorded action can be what its recorded text does: the fingerprint is the text's, the commands are, and
+// no effect that the text itself shows is missing. What names stood for at the target is the record's word.
+func sameText(r *evidence.Request, a *access.Action) error {
+	switch {
+	case r.Session.Target.Protocol != string(access.Postgres), a.Op != "query" && a.Op != "execute" && a.Op != "prepare" && a.Op != "bind":
+		return nil // other forms have no text
+	case a.Fingerprint != "" && !strings.HasPrefix(a.Fingerprint, grammar):
+		return nil // by the grammar of another version
+	case a.Fingerprint == "" && !a.Understood:
+		return nil // nothing is said of it, which is the strictest
+	}
+	have := texts.Get(a.Text)
+	if have.fingerprint != a.Fingerprint {
+		return errors.New("the recorded action is that of another text")
+	}
+	if have.scan.Opaque == "" && len(have.scan.Statements) != len(a.Statements) {
+		return errors.New("the recorded action has other statements than the text")
+	}
+	for i := range have.scan.Statements {
+		if have.scan.Statements[i].Verb != a.Statements[i].Verb {
+			return errors.New("the recorded action has other statements than the text")
+		}
+	}
+	if missing := have.scan.Effects() &^ access.EffectExecute &^ a.Effects; missing != 0 {
+		return fmt.Errorf("the recorded action lacks what the text does: %s", missing)
+	}
+	return nil
 }

@@ -19,7 +19,7 @@ func anyAction(r *rand.Rand) *access.Action {
 	word := func(list ...string) string { return list[r.IntN(len(list))] }
 	a := &access.Action{
 		Op: word("query", "execute", "call"), Text: word("SELECT 1", "DELETE FROM t", "é<&>\u2028\x01"), Understood: r.IntN(4) > 0,
-		Effects: access.Effects(r.IntN(int(access.AllEffects) + 1)), HasFilter: r.IntN(2) == 0, Fingerprint: word("", "pg18:1"), Why: word("", "odd"),
+		Effects: access.Effects(r.IntN(int(access.AllEffects) + 1)), HasFilter: r.IntN(2) == 0, Fingerprint: "other:1", Why: word("", "odd"),
 	}
 	for range r.IntN(3) {
 		st := access.Statement{
@@ -53,6 +53,7 @@ func TestSameDecision(t *testing.T) {
 		`principal.claims.team == "a<b"`, `principal.claims.level > 3`, `"agents" in principal.groups`, `principal.owner == ""`, `principal.actor == ["x"]`,
 		`target.labels.env == "prod"`, `session.age > duration("90s")`, `time.getSeconds() < 30`, `session.database == "d" && session.role == "r"`,
 		`session.address == "127.0.0.1:1"`, `principal.id == "ci|ana"`,
+		`usage.requests_minute > 5`, `usage.rows_hour > 5 || usage.bytes_hour > 7`, `usage.bytes_day > 5 && usage.requests_day < 8`,
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	verdicts := map[access.Verdict]int{}
@@ -72,11 +73,16 @@ func TestSameDecision(t *testing.T) {
 		target := &access.Target{Name: "t", Labels: map[string]string{"env": "prod"}}
 		now := time.Unix(1_800_000_000+r.Int64N(600), r.Int64N(1e9)).UTC().Truncate(time.Microsecond)
 		session := policy.Session{Role: "r", Database: "d", Address: "127.0.0.1:1", Began: now.Add(-time.Duration(r.Int64N(2e11))).Truncate(time.Microsecond)}
-		want := p.Decide(&policy.Input{Principal: who, Target: target, Session: session, Action: a, Time: now})
+		some := func() access.Counts {
+			return access.Counts{Requests: r.Uint64N(10), Rows: r.Uint64N(10), Bytes: r.Uint64N(10)}
+		}
+		used := access.Usage{Minute: some(), Hour: some(), Day: some()}
+		want := p.Decide(&policy.Input{Principal: who, Target: target, Session: session, Action: a, Time: now, Usage: used})
 		verdicts[want.Verdict]++
 
 		intent := audit.AppendIntent(nil, &evidence.Intent{
 			Op: a.Op, Rule: want.Rule, Opaque: !a.Understood, Text: a.Text, Detail: a.Detail, Action: audit.Account(a), Decided: now,
+			Usage: &evidence.Usage{Minute: evidence.Counts(used.Minute), Hour: evidence.Counts(used.Hour), Day: evidence.Counts(used.Day)},
 		})
 		req := evidence.Request{Session: &evidence.Session{}, Intent: &evidence.Intent{}, Action: &evidence.Action{}}
 		body := audit.New(evidence.KindSession, &evidence.Session{

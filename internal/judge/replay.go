@@ -78,6 +78,10 @@ func (r *Replay) Add(q *evidence.Request) error {
 		r.Left["they were recorded by a version that did not say what a decision depends on"]++
 		return nil
 	}
+	if q.Intent.Usage == nil && r.policy.Volatile().Usage {
+		r.Left["the new policy reads the principal's usage, which is recorded only while a policy reads it"]++
+		return nil
+	}
 	in, err := Input(q)
 	if err != nil {
 		return err

@@ -157,6 +157,10 @@ func (l *Ledger) survey(last Stored) (map[evidence.ID]*orphan, error) {
 		case o == nil: // of a session that had ended before the last checkpoint
 		case h.Kind == evidence.KindIntent:
 			o.intents[h.Exchange] = *h
+		case h.Kind == evidence.KindRelease: // from here on a held request may have run
+			in := o.intents[h.Exchange]
+			in.Decision = "allow"
+			o.intents[h.Exchange] = in
 		case h.Kind == evidence.KindOutcome:
 			delete(o.intents, h.Exchange)
 		case h.Kind == evidence.KindSessionEnd:
@@ -227,7 +231,7 @@ func (l *Ledger) closeOrphan(o *orphan) error {
 	h := evidence.Header{Session: o.header.Session, Actor: o.header.Actor, Target: o.header.Target}
 	for _, n := range numbers {
 		status := "unknown"
-		if o.intents[n].Decision == "deny" {
+		if o.intents[n].Decision != "allow" {
 			status = "denied"
 		}
 		out := evidence.Outcome{Status: status, Cause: cause}

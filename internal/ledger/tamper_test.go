@@ -145,7 +145,7 @@ func TestEV03DataDirectory(t *testing.T) {
 		{"decision in a header edited", journalEdit(func(l [][]byte) [][]byte {
 			l[firstIntent] = header(t, l[firstIntent], func(h *evidence.Header) { h.Decision = "deny" })
 			return l
-		}), "fails: integrity", "nothing", true},
+		}), "fails: integrity", "fails: integrity", true},
 		{"time in a header edited", journalEdit(func(l [][]byte) [][]byte {
 			l[0] = header(t, l[0], func(h *evidence.Header) { h.Time = h.Time.AddDate(0, 0, -1) })
 			return l

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatebook/gatebook/internal/access"
@@ -19,6 +20,8 @@ type Case struct {
 	Target    CaseTarget    `yaml:"target"`
 	Session   CaseSession   `yaml:"session"`
 	Action    CaseAction    `yaml:"action"`
+	// Usage of the principal by the name of its variable, such as requests_minute.
+	Usage map[string]uint64 `yaml:"usage"`
 	// Time of the decision, RFC 3339.
 	Time string `yaml:"time"`
 	// Expect is allow, deny or hold; Rule the name of the rule that must decide, if given.
@@ -168,6 +171,24 @@ func (c *Case) input(analyse func(string) *access.Action) (*Input, error) {
 	if len(c.Principal.Claims) > 0 { // as JSON, which is what a token has
 		if in.Principal.Claims, err = json.Marshal(c.Principal.Claims); err != nil {
 			return nil, fmt.Errorf("the claims: %w", err)
+		}
+	}
+	for name, n := range c.Usage {
+		kind, window, _ := strings.Cut(name, "_")
+		counts := map[string]*access.Counts{"minute": &in.Usage.Minute, "hour": &in.Usage.Hour, "day": &in.Usage.Day}[window]
+		if counts == nil {
+			counts = &access.Counts{}
+			kind = ""
+		}
+		switch kind {
+		case "requests":
+			counts.Requests = n
+		case "rows":
+			counts.Rows = n
+		case "bytes":
+			counts.Bytes = n
+		default:
+			return nil, fmt.Errorf("usage.%s is not a variable; one is usage.requests_minute", clip(name, 100))
 		}
 	}
 	if c.Time != "" {

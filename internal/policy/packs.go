@@ -61,6 +61,11 @@ func Packs() []Pack {
 (time.getDayOfWeek("UTC") in [0, 6] || time.getHours("UTC") < 8 || time.getHours("UTC") >= 18)`,
 			Reason: "Changes are allowed from Monday to Friday, 08:00 to 18:00 UTC.",
 		}}},
+		{"rate-limits", "Denies what is more than 600 requests a minute, 100,000 rows an hour or 1 GiB a day of one principal; copy it to change the figures.", []Rule{
+			{Name: "requests", When: `usage.requests_minute >= 600`, Reason: "More than 600 requests in a minute.", Hint: "Wait a minute."},
+			{Name: "rows", When: `usage.rows_hour >= 100000`, Reason: "More than 100,000 rows in an hour.", Hint: "Ask for fewer rows, or wait for the hour to pass."},
+			{Name: "bytes", When: `usage.bytes_day >= 1073741824`, Reason: "More than 1 GiB of answers in a day.", Hint: "Ask for less, or wait for the day to pass."},
+		}},
 		{"no-opaque", "Denies what is not understood completely.", []Rule{{
 			Name:   "opaque",
 			When:   `action.opaque`,

@@ -49,6 +49,8 @@ type Rule struct {
 	Then access.Verdict
 	// Reason and Hint may be shown to the agent.
 	Reason, Hint string
+	// Approvers says who may release what a rule holds; nil for nobody.
+	Approvers *access.Approvers
 	// File and Line are the place of the condition, for problems.
 	File string
 	Line int
@@ -82,6 +84,8 @@ type Input struct {
 	Session   Session
 	Action    *access.Action
 	Time      time.Time
+	// Usage of the principal before this request.
+	Usage access.Usage
 	// Claims are the principal's decoded claims (DecodeClaims), for callers that ask more than once.
 	// Where they are nil and a rule reads claims, they are decoded from the principal each time.
 	Claims map[string]any
@@ -274,7 +278,27 @@ func (p *Policy) decide(in *Input, each func(RuleResult)) access.Decision {
 		}
 		d.Matched = append(d.Matched, r.Name)
 	}
+	if d.Verdict == access.Hold && len(d.Matched) > 0 {
+		d.Approvers = p.approvers(d.Matched)
+	}
 	return d
+}
+
+// approvers returns what the rules that hold ask for. If one of them names nobody, nobody may release.
+func (p *Policy) approvers(matched []string) (list []access.Approvers) {
+	for i := range p.rules {
+		r := &p.rules[i]
+		switch {
+		case r.Then != access.Hold || !slices.Contains(matched, r.Name):
+		case r.Approvers == nil:
+			return nil
+		default:
+			a := *r.Approvers
+			a.Rule = r.Name
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // withBound returns the input with the values that are bound to its action.
@@ -289,10 +313,10 @@ func withBound(in *Input) (*Input, error) {
 // Volatile says which of the things that differ between two requests of one
 // session with one text a decision can depend on. A caller that keeps
 // decisions by session and text must not keep those of a policy that depends
-// on one of the first three. (The same text can have other effects when the
+// on one of the first four. (The same text can have other effects when the
 // target's catalog has changed, or asked for by another Op: those belong to the key.)
 type Volatile struct {
-	Time, Age, Parameters bool
+	Time, Age, Parameters, Usage bool
 	// Text: the decision can depend on the text itself, beyond its analysis; no
 	// fingerprint can stand for the text then.
 	Text bool
@@ -308,6 +332,8 @@ func (v *Volatile) add(variable string) {
 		v.Parameters = true
 	case "action.text":
 		v.Text = true
+	default:
+		v.Usage = v.Usage || strings.HasPrefix(variable, "usage.")
 	}
 }
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -42,6 +43,10 @@ func sampleInput() *Input {
 		Target:  &access.Target{Name: "orders", Protocol: access.Postgres, Address: "10.0.0.1:5432", Labels: map[string]string{"env": "prod"}},
 		Session: Session{Role: "default", Database: "shop", Address: "192.0.2.7", Began: began},
 		Time:    began.Add(90 * time.Minute),
+		Usage: access.Usage{
+			Minute: access.Counts{Requests: 1, Rows: 2, Bytes: 3}, Hour: access.Counts{Requests: 4, Rows: 5, Bytes: 6},
+			Day: access.Counts{Requests: 7, Rows: 8, Bytes: math.MaxUint64},
+		},
 		Action: &access.Action{
 			Op: "query", Text: "UPDATE orders SET n = $1 WHERE id = $2; SELECT lower(name) FROM public.people", Understood: true,
 			Effects: access.EffectRead | access.EffectWrite, Fingerprint: "18:ab", Parameters: []any{"x", []byte{1, 2}, nil},
@@ -89,6 +94,8 @@ var variableCases = []string{
 	`time.getHours("Europe/Berlin") == 11 && time.getHours("+02:00") == 12 && time.getMinutes("-03:30") == 0 && time.getHours("-03:30") == 7`,
 	`time.getFullYear("UTC") == 2026 && time.getMonth("UTC") == 2 && time.getDayOfYear("UTC") == 60 && time.getDayOfMonth("UTC") == 1`,
 	`time.getDate("UTC") == 2 && time.getDayOfWeek("UTC") == 1 && time.getSeconds("UTC") == 0 && time.getMilliseconds("UTC") == 0`,
+	`usage.requests_minute == 1 && usage.rows_minute == 2 && usage.bytes_minute == 3 && usage.requests_hour == 4 && usage.rows_hour == 5`,
+	`usage.bytes_hour == 6 && usage.requests_day == 7 && usage.rows_day == 8 && usage.bytes_day == 9223372036854775807`,
 	// Values behind dyn() are read by name, and compared by content.
 	`dyn(action.statements[0]).verb == "UPDATE" && dyn(action.objects[0])["name"] == "orders"`, `has(action.statements[0].verb)`,
 	`action.statements[0] == action.statements[0] && action.statements[0] != action.statements[1]`, `action.objects[0] != action.objects[1]`,
@@ -256,7 +263,8 @@ func TestVolatile(t *testing.T) {
 		`action.parameters.exists(p, p == "x")`:             {Parameters: true},
 		`.action.text == "x"`:                               {Text: true},
 		`false && time > timestamp("2026-01-01T00:00:00Z")`: {Time: true},
-		`action.text == "x" || session.age > duration("1s") || time.getHours() == 1 || action.parameters == []`: {true, true, true, true},
+		`action.text == "x" || session.age > duration("1s") || time.getHours() == 1 || action.parameters == [] || usage.rows_day > 5`: {true, true, true, true, true},
+		`usage.requests_minute > 5`: {Usage: true},
 	} {
 		if got := mustCompile(t, nil, rule("r", when, access.Allow)).Volatile(); got != want {
 			t.Errorf("%s: got %+v, want %+v", when, got, want)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -74,8 +75,21 @@ var variables = []variable{
 		return types.Bool(privileged)
 	}},
 
+	{"usage.requests_minute", cel.IntType, "requests of the principal that were allowed in the last minute, over all its sessions, before this request", func(v *view) ref.Val { return amount(v.in.Usage.Minute.Requests) }},
+	{"usage.requests_hour", cel.IntType, "requests of the principal that were allowed in the last hour, over all its sessions, before this request", func(v *view) ref.Val { return amount(v.in.Usage.Hour.Requests) }},
+	{"usage.requests_day", cel.IntType, "requests of the principal that were allowed in the last day, over all its sessions, before this request", func(v *view) ref.Val { return amount(v.in.Usage.Day.Requests) }},
+	{"usage.rows_minute", cel.IntType, "rows that it got in the last minute, over all its sessions, before this request", func(v *view) ref.Val { return amount(v.in.Usage.Minute.Rows) }},
+	{"usage.rows_hour", cel.IntType, "rows that it got in the last hour, over all its sessions, before this request", func(v *view) ref.Val { return amount(v.in.Usage.Hour.Rows) }},
+	{"usage.rows_day", cel.IntType, "rows that it got in the last day, over all its sessions, before this request", func(v *view) ref.Val { return amount(v.in.Usage.Day.Rows) }},
+	{"usage.bytes_minute", cel.IntType, "bytes of answers that it got in the last minute, over all its sessions, before this request", func(v *view) ref.Val { return amount(v.in.Usage.Minute.Bytes) }},
+	{"usage.bytes_hour", cel.IntType, "bytes of answers that it got in the last hour, over all its sessions, before this request", func(v *view) ref.Val { return amount(v.in.Usage.Hour.Bytes) }},
+	{"usage.bytes_day", cel.IntType, "bytes of answers that it got in the last day, over all its sessions, before this request", func(v *view) ref.Val { return amount(v.in.Usage.Day.Bytes) }},
+
 	{"time", cel.TimestampType, "the time of the decision", (*view).time},
 }
+
+// amount returns a count; what no int holds is the largest one.
+func amount(n uint64) ref.Val { return types.Int(min(n, math.MaxInt64)) }
 
 // places maps the name of a variable to its place in variables.
 var places = func() map[string]int {
@@ -137,7 +151,7 @@ type view struct {
 }
 
 // maxVariables bounds the length of variables; a test holds it.
-const maxVariables = 32
+const maxVariables = 48
 
 // ResolveName implements cel.Activation.
 func (v *view) ResolveName(name string) (any, bool) {

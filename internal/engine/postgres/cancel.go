@@ -97,8 +97,11 @@ func (r *relay) cancel(ctx context.Context, source string) {
 	running := !r.queue.idle()
 	r.mu.Unlock()
 	effect := "nothing-running"
-	if running {
+	switch {
+	case running:
 		effect = "forwarded"
+	case r.withdraw("the agent cancelled"):
+		effect = "withdrawn"
 	}
 	receipt, err := r.s.Cancelled("agent", source, effect)
 	if err != nil || receipt.Wait(ctx) != nil || !running {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,17 +21,28 @@ const (
 	catalogWait = 30 * time.Second
 )
 
-// textCatalogVersion changes when a definition that the catalog holds changes: rows come, go, or are written by another transaction.
-var textCatalogVersion = func() string {
-	// All transactions count and not the youngest alone: one that began early may end last.
-	const of = `SELECT '%[1]s' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, 0)), 0) AS v FROM %[1]s`
-	var parts []string
-	for _, table := range strings.Fields(`pg_class pg_proc pg_operator pg_type pg_cast pg_rewrite pg_trigger pg_policy pg_constraint pg_attrdef
-		pg_namespace pg_extension pg_index pg_inherits pg_attribute`) {
-		parts = append(parts, fmt.Sprintf(of, table))
-	}
-	return "SELECT string_agg(v, ',') FROM (" + strings.Join(parts, " UNION ALL ") + ") x"
-}()
+// textCatalogVersion changes when a definition that the catalog holds changes: rows come, go, or are written by another
+// transaction. Each row counts: the one that commits last need not be the one with the highest number.
+const textCatalogVersion = `SELECT string_agg(v, ',') FROM (
+ SELECT 'c' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) AS v FROM pg_class
+ UNION ALL SELECT 'p' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_proc
+ UNION ALL SELECT 'o' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_operator
+ UNION ALL SELECT 't' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_type
+ UNION ALL SELECT 'k' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_cast
+ UNION ALL SELECT 'r' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_rewrite
+ UNION ALL SELECT 'g' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_trigger
+ UNION ALL SELECT 'y' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_policy
+ UNION ALL SELECT 'n' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_constraint
+ UNION ALL SELECT 'd' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_attrdef
+ UNION ALL SELECT 's' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_namespace
+ UNION ALL SELECT 'e' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_extension
+ UNION ALL SELECT 'l' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_opclass
+ UNION ALL SELECT 'x' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, oid::bigint)), 0) FROM pg_statistic_ext
+ UNION ALL SELECT 'i' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, indexrelid::bigint)), 0) FROM pg_index
+ UNION ALL SELECT 'h' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, inhrelid::bigint)), 0) FROM pg_inherits
+ UNION ALL SELECT 'f' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, partrelid::bigint)), 0) FROM pg_partitioned_table
+ UNION ALL SELECT 'u' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, rngtypid::bigint)), 0) FROM pg_range
+ UNION ALL SELECT 'a' || count(*) || ':' || coalesce(sum(hashint8extended(xmin::text::bigint, (attrelid::bigint << 16) + attnum)), 0) FROM pg_attribute) x`
 
 // databases are the databases of the targets that sessions are connected to.
 type databases struct {
@@ -56,8 +66,9 @@ type database struct {
 	of  *databases
 	key databaseKey
 	// known is what its names stand for; nil while that is not known.
-	known  atomic.Pointer[definitions]
-	looked atomic.Int64 // unix nanoseconds of the last refresh that was begun
+	known   atomic.Pointer[definitions]
+	looked  atomic.Int64 // unix nanoseconds of the last refresh that was begun
+	checked atomic.Int64 // unix nanoseconds of the begin of the last one that succeeded
 
 	mu    sync.Mutex // held while the catalog is read
 	users int        // guarded by databases.mu
@@ -183,8 +194,14 @@ func (db *database) readLocked(ctx context.Context) (err error) {
 		db.known.Store(newDefinitions(version, catalog, db.of.scans))
 	}
 	db.read = began
+	db.checked.Store(began.UnixNano())
 	db.looked.Store(began.UnixNano())
 	return nil
+}
+
+// age is how long ago the definitions were known to be true.
+func (db *database) age() time.Duration {
+	return time.Duration(time.Now().UnixNano() - db.checked.Load())
 }
 
 // stale reports whether the definitions have not been looked at for longer than age, and notes that they will be now.

@@ -54,7 +54,8 @@ type relay struct {
 	over       bool   // the answer pump has ended
 	fatal      bool   // the target has said why it ends the connection
 
-	left time.Time // when a waiting request pump saw that the agent had left
+	held chan<- string // of the request that waits for people, nil if none does
+	left time.Time     // when a waiting request pump saw that the agent had left
 }
 
 // errTerminate is the request pump's end when the agent left in order,

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,8 @@ type requests struct {
 
 	// dirty: messages of the extended protocol were forwarded and no Sync after them.
 	dirty bool
+	// executed: something was executed since the last Sync, so that an implicit transaction is open.
+	executed bool
 	// doubt counts the texts that may change what a name stands for behind our back.
 	doubt uint64
 
@@ -176,6 +179,12 @@ func (q *requests) refuseLarge(ctx context.Context, typ byte, n int) error {
 // it is refused, a statement of our own that makes the target fail there.
 func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, items []item) error {
 	x := q.r.s.Begin(a)
+	if x.Held() {
+		raw = bytes.Clone(raw) // the buffer that it stands in goes on
+		if err := q.hold(ctx, x, a); err != nil {
+			return err
+		}
+	}
 	ex := &exch{x: x, silent: a.Origin != "", fields: -1}
 	if deny := x.Denied(); deny != nil {
 		if x.Fatal() {
@@ -216,8 +225,10 @@ func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, item
 	q.out = append(q.out, raw...)
 	if k := items[len(items)-1].kind; k == itemQuery || k == itemCall {
 		q.segment++
+		q.executed = false
 	} else {
 		q.dirty = true
+		q.executed = q.executed || k == itemExecute
 	}
 	q.r.mu.Lock()
 	for i := range items {
@@ -433,7 +444,7 @@ func (q *requests) sync(ctx context.Context, frame []byte) error {
 	q.out = append(q.out, frame...)
 	q.items = append(q.items, item{kind: itemSync})
 	q.segment++
-	q.dirty = false
+	q.dirty, q.executed = false, false
 	return nil
 }
 

@@ -61,7 +61,12 @@ func (q *requests) understand(ctx context.Context, text string) *understood {
 			}
 			q.changed, q.renamed, q.made = false, false, nil
 		}
-	} else if db.stale(catalogStale) {
+	} else if db.age() > catalogStale {
+		// Nobody asked for a while: this request must not be judged by what was true then.
+		if err := db.refresh(ctx, catalogAge); err != nil {
+			q.r.d.log.Error("definitions not read", "target", db.key.target, "database", db.key.name, "err", err)
+		}
+	} else if db.stale(catalogAge) {
 		go func() { _ = db.refresh(context.WithoutCancel(ctx), catalogAge) }()
 	}
 	known := db.known.Load()
@@ -80,7 +85,7 @@ func (q *requests) understand(ctx context.Context, text string) *understood {
 	return u
 }
 
-// catalogStale is how old a catalog may be while requests come.
+// catalogStale is how old a catalog may be when a request is judged by it. While requests come it is read again before that, beside them.
 const catalogStale = 5 * time.Second
 
 // blind is understand while the definitions of a database are not known: every name may be that of unknown code.
@@ -177,13 +182,14 @@ func (u *understood) fill(a *access.Action) {
 	a.Understood, a.Why, a.Effects, a.Statements = u.action.Understood, u.action.Why, u.action.Effects, u.action.Statements
 	a.HasFilter, a.Fingerprint, a.Account = u.action.HasFilter, u.action.Fingerprint, u.action.Account
 	a.ProvenRead = u.action.ProvenRead
+	a.Common = &u.action
 }
 
 // unclear makes an action one that is not understood.
 func unclear(a *access.Action, why string) {
 	a.Understood, a.Why, a.HasFilter, a.ProvenRead = false, why, false, false
 	a.Effects |= access.EffectExecute
-	a.Account = nil
+	a.Account, a.Common = nil, nil
 }
 
 // closeRule is the rule by which a Close passes: it ends a name of the session's own, which drivers do by themselves, also

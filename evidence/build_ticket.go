@@ -1,0 +1,189 @@
+package evidence
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// openTicket is what the builder keeps of a held request.
+type openTicket struct {
+	index    uint64
+	leaf     string
+	header   Header
+	body     Ticket
+	bound    TicketBound
+	rulings  map[string]Ruling // by person
+	order    []string
+	end      string // "released", "denied" and so on; "" while it waits
+	endIndex uint64
+	cause    string
+}
+
+// ticket takes an entry of a held request. The order is: intent, ticket, rulings, release or end, outcome.
+func (b *Builder) ticket(s *openSession, h *Header, body []byte, leaf string) error {
+	in := s.intents[h.Exchange]
+	if in == nil || in.decision != "hold" {
+		b.problem(Integrity, at(h.Index), "session %s: a %s entry of exchange %d, which is not held", s.id, h.Kind, h.Exchange)
+		return nil
+	}
+	t := in.ticket
+	if (t == nil) != (h.Kind == KindTicket) {
+		b.problem(Integrity, at(h.Index), "session %s, exchange %d: a %s entry out of order", s.id, h.Exchange, h.Kind)
+		return nil
+	}
+	switch h.Kind {
+	case KindTicket:
+		return b.ticketOpens(s, in, h, body, leaf)
+	case KindRuling:
+		b.ruled(t, h, body)
+	case KindRelease:
+		b.released(t, h, body)
+	case KindTicketEnd:
+		var v TicketEnd
+		if !b.decode(h, body, &v) {
+			return nil
+		}
+		b.sameTicket(t, h, v.Ticket, v.Digest)
+		b.ticketEnds(t, h, v.State, v.Cause)
+	}
+	return nil
+}
+
+func (b *Builder) ticketOpens(s *openSession, in *openIntent, h *Header, body []byte, leaf string) error {
+	t := &openTicket{index: h.Index, leaf: leaf, header: *h, rulings: make(map[string]Ruling)}
+	in.ticket = t
+	if err := b.hold(len(body)); err != nil {
+		return err
+	}
+	s.held += len(body)
+	if !b.decode(h, body, &t.body) {
+		return nil
+	}
+	d := sha256.Sum256([]byte(t.body.Bound))
+	if hex.EncodeToString(d[:]) != t.body.Digest {
+		b.problem(Integrity, at(h.Index), "the ticket's digest is not that of what it covers")
+	}
+	if err := json.Unmarshal([]byte(t.body.Bound), &t.bound); err != nil {
+		b.problem(Integrity, at(h.Index), "what the ticket covers cannot be read")
+		return nil
+	}
+	v := &t.bound
+	if v.Ticket != t.body.Ticket || v.Session != s.id.String() || v.Exchange != h.Exchange || s.body != nil &&
+		(v.Principal != s.body.Principal.Issuer+"|"+s.body.Principal.Name || v.Target != s.body.Target.Name || v.Role != s.body.Role || v.Database != s.body.Database) {
+		b.problem(Integrity, at(h.Index), "the ticket covers a request of another session, principal or target")
+	}
+	if i := in.body; i != nil && (cutCell(v.Text) != i.Text || v.Op != i.Op || !strings.HasPrefix(v.Config, i.Config)) {
+		b.problem(Integrity, at(h.Index), "the ticket covers another request than its exchange's")
+	}
+	return nil
+}
+
+// sameTicket checks that an entry is about the ticket of its exchange.
+func (b *Builder) sameTicket(t *openTicket, h *Header, ticket, digest string) {
+	if ticket != t.body.Ticket || digest != t.body.Digest {
+		b.problem(Integrity, at(h.Index), "a %s entry of another ticket", h.Kind)
+	}
+}
+
+func (b *Builder) ruled(t *openTicket, h *Header, body []byte) {
+	var v Ruling
+	if !b.decode(h, body, &v) {
+		return
+	}
+	b.sameTicket(t, h, v.Ticket, v.Digest)
+	_, twice := t.rulings[v.Person]
+	switch {
+	case t.end != "":
+		b.problem(Integrity, at(h.Index), "a ruling on a ticket that was %s", t.end)
+	case twice:
+		b.problem(Integrity, at(h.Index), "%s ruled twice on one ticket", v.Person)
+	case v.Person == "" || v.Person == t.body.Requester || slices.Contains(t.body.Behind, v.Person):
+		b.problem(Integrity, at(h.Index), "%q ruled on a request of their own", v.Person)
+	case h.Time.After(t.bound.Expires.Add(clockSlack)):
+		b.problem(Integrity, at(h.Index), "a ruling after the ticket's time was over")
+	}
+	t.rulings[v.Person] = v
+	t.order = append(t.order, v.Person)
+}
+
+func (b *Builder) released(t *openTicket, h *Header, body []byte) {
+	var v Release
+	if !b.decode(h, body, &v) {
+		return
+	}
+	b.sameTicket(t, h, v.Ticket, v.Digest)
+	for _, r := range t.rulings {
+		if r.Verdict != "approve" {
+			b.problem(Integrity, at(h.Index), "it was released although %s had said no", r.Person)
+		}
+	}
+	for _, q := range t.body.Requires {
+		n := 0
+		for _, r := range t.rulings {
+			if r.Verdict == "approve" && slices.ContainsFunc(r.Groups, func(g string) bool { return slices.Contains(q.Groups, g) }) {
+				n++
+			}
+		}
+		if n < max(q.Quorum, 1) {
+			b.problem(Integrity, at(h.Index), "it was released with %d of the %d approvals that rule %s asks for", n, q.Quorum, q.Rule)
+		}
+		if t.body.Requester == "" && q.UnknownOwner {
+			b.exception(h.Index, "owner-unknown", "rule %s let a request through whose person nobody knows", q.Rule)
+		} else if t.body.Requester == "" {
+			b.problem(Integrity, at(h.Index), "it was released although nobody knows the person behind it")
+		}
+	}
+	if len(t.body.Requires) == 0 {
+		b.problem(Integrity, at(h.Index), "it was released although nobody was to approve it")
+	}
+	if !strings.EqualFold(v.Config, t.bound.Config) {
+		b.problem(Integrity, at(h.Index), "it was released under another configuration than it was approved under")
+	}
+	b.ticketEnds(t, h, "released", "")
+}
+
+// ticketEnds notes a ticket's one end.
+func (b *Builder) ticketEnds(t *openTicket, h *Header, state, cause string) {
+	if t.end != "" {
+		b.problem(Integrity, at(h.Index), "a ticket ends twice: %s and %s", t.end, state)
+		return
+	}
+	t.end, t.endIndex, t.cause = state, h.Index, cause
+}
+
+// heldOutcome checks what came of a held request, and writes its row.
+func (b *Builder) heldOutcome(s *openSession, in *openIntent, h *Header, o *Outcome) error {
+	t := in.ticket
+	ran := o.Status != "denied" && o.Status != "not-run"
+	if t == nil || t.end != "released" {
+		if ran {
+			b.problem(Integrity, at(h.Index), "session %s, exchange %d: a held request ran without a release", s.id, h.Exchange)
+		}
+		b.stats.Denied++
+	} else {
+		b.stats.Released++
+	}
+	if t == nil || s.body == nil {
+		return nil
+	}
+	if t.end == "" {
+		b.exception(t.index, "ticket-cut-off", "ticket %s has no end: the gateway stopped while it waited", t.body.Ticket)
+		t.end = "cut off"
+	}
+	var approved, denied []string
+	for _, name := range t.order {
+		if t.rulings[name].Verdict == "approve" {
+			approved = append(approved, name)
+		} else {
+			denied = append(denied, name)
+		}
+	}
+	return b.row(&popApprovals, t.index, h.Index, t.leaf, t.header.Time,
+		t.body.Ticket, s.id.String(), strconv.FormatUint(h.Exchange, 10), s.body.Principal.Issuer+"|"+s.body.Principal.Name, s.body.Target.Name,
+		strings.Join(t.bound.Rules, " "), t.body.Requester, t.end, strings.Join(approved, " "), strings.Join(denied, " "), t.cause, o.Status,
+		string(AppendTime(nil, t.bound.Expires)), t.body.Digest, t.bound.Text)
+}

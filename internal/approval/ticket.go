@@ -1,0 +1,207 @@
+// Package approval holds requests until people rule on them: tickets, rulings,
+// and the one final state that each ticket reaches.
+//
+// A Desk keeps the tickets of a running gateway. They do not outlive it: a
+// request waits on its agent's own connection, and that ends with the gateway.
+// What counts is in the book: a ticket, each ruling and the end are entries
+// before anybody acts on them.
+package approval
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gatebook/gatebook/evidence"
+	"github.com/gatebook/gatebook/internal/access"
+)
+
+// State is where a ticket stands. All but Open are final, and Approved becomes Released or Void.
+type State string
+
+// States of a ticket.
+const (
+	Open      State = "open"
+	Approved  State = "approved"  // enough people approved; the request is about to be judged again
+	Released  State = "released"  // it was let through, once
+	Denied    State = "denied"    // somebody said no
+	Expired   State = "expired"   // nobody ruled in time
+	Withdrawn State = "withdrawn" // the agent left or cancelled, or its session ended
+	Void      State = "void"      // approved, and then judged otherwise: policy, identity or session have changed
+)
+
+// Requirement is what one rule asks for: so many distinct people of certain groups.
+type Requirement = access.Approvers
+
+// Person is somebody who rules.
+type Person struct {
+	// Name is the person's across all identities.
+	Name string
+	// Groups that the person holds now.
+	Groups []string
+	// Identity is what was verified: "issuer|name", or the fingerprint of a key.
+	Identity string
+	// Agent: the identity is one of an issuer for agents, which can never rule.
+	Agent bool
+}
+
+// Ruling is what one person says of one ticket.
+type Ruling struct {
+	Person  Person
+	Approve bool
+	Reason  string
+	Proof   evidence.RulingProof
+	At      time.Time
+}
+
+// A Recorder appends entries to the session of a ticket's request and waits until they are durable.
+type Recorder interface {
+	Record(ctx context.Context, kind evidence.Kind, body any) error
+}
+
+// Asked is what a ticket is about. Everything that a ruling covers stands in Bound.
+type Asked struct {
+	Bound evidence.TicketBound
+	// Requirements must all be met.
+	Requirements []Requirement
+	// Requester is the person behind the request, "" if nobody knows. Behind are further persons who act in it.
+	Requester string
+	Behind    []string
+	// Expires is when the ticket ends by itself.
+	Expires time.Time
+	// Recorder takes the ticket's entries.
+	Recorder Recorder
+}
+
+// Ticket is a request that waits. All methods are safe for concurrent use.
+type Ticket struct {
+	ID     evidence.ID
+	Digest string // hexadecimal SHA-256 over Bound's exact text
+	Bound  string // JSON of an evidence.TicketBound
+	Opened time.Time
+	Asked  Asked
+
+	desk *Desk
+	done chan struct{} // closed at the first state other than Open
+
+	// ruling is held while an entry of the ticket becomes durable: rulings come one after the other.
+	ruling sync.Mutex
+
+	mu      sync.Mutex
+	state   State
+	cause   string
+	rulings []Ruling
+	timer   *time.Timer
+}
+
+// State returns where the ticket stands, and why.
+func (t *Ticket) State() (State, string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state, t.cause
+}
+
+// Rulings returns those so far.
+func (t *Ticket) Rulings() []Ruling {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.rulings)
+}
+
+// Done is closed when the ticket is not open any more.
+func (t *Ticket) Done() <-chan struct{} { return t.done }
+
+// turn moves an open ticket to a final state, or an approved one to Released or Void. It reports whether it did.
+func (t *Ticket) turn(from, to State, cause string) bool {
+	t.mu.Lock()
+	if t.state != from {
+		t.mu.Unlock()
+		return false
+	}
+	t.state, t.cause = to, cause
+	if from == Open {
+		t.timer.Stop()
+		close(t.done)
+	}
+	t.mu.Unlock()
+	t.desk.changed(t)
+	return true
+}
+
+// end records the end of a ticket that is not released and makes it final. An end that cannot be recorded counts all the
+// same: nothing is released by it.
+func (t *Ticket) end(ctx context.Context, from, to State, cause string) bool {
+	if !t.turn(from, to, cause) {
+		return false
+	}
+	if err := t.Asked.Recorder.Record(ctx, evidence.KindTicketEnd, &evidence.TicketEnd{
+		Ticket: t.ID.String(), Digest: t.Digest, State: string(to), Cause: cause,
+	}); err != nil {
+		t.desk.log.Error("the end of a ticket is not recorded", "ticket", t.ID.String(), "err", err)
+	}
+	return true
+}
+
+// Withdraw ends an open ticket whose request is gone. It reports whether the ticket was open.
+func (t *Ticket) Withdraw(ctx context.Context, cause string) bool {
+	return t.end(ctx, Open, Withdrawn, cause)
+}
+
+// Void ends an approved ticket that was judged otherwise at the release.
+func (t *Ticket) Void(ctx context.Context, cause string) bool {
+	return t.end(ctx, Approved, Void, cause)
+}
+
+// Release records that the request is let through and waits until that is durable. It succeeds once. After an
+// error nothing may be forwarded.
+func (t *Ticket) Release(ctx context.Context, config string) error {
+	t.ruling.Lock()
+	defer t.ruling.Unlock()
+	if !t.turn(Approved, Released, "") {
+		state, _ := t.State()
+		return fmt.Errorf("ticket %s is %s", t.ID, state)
+	}
+	r := evidence.Release{Ticket: t.ID.String(), Digest: t.Digest, Config: config}
+	for _, ruling := range t.Rulings() {
+		if ruling.Approve {
+			r.Persons = append(r.Persons, ruling.Person.Name)
+		}
+	}
+	return t.Asked.Recorder.Record(ctx, evidence.KindRelease, &r)
+}
+
+// open makes a ticket's identity: the digest over exactly what a ruling covers.
+func (t *Ticket) bind() error {
+	text, err := json.Marshal(&t.Asked.Bound)
+	if err != nil {
+		return err
+	}
+	d := sha256.Sum256(text)
+	t.Bound, t.Digest = string(text), hex.EncodeToString(d[:])
+	return nil
+}
+
+// met reports whether every requirement has its quorum of distinct people. Callers hold t.mu.
+func (t *Ticket) met() bool {
+	for _, r := range t.Asked.Requirements {
+		people := make(map[string]bool)
+		for i := range t.rulings {
+			if p := &t.rulings[i].Person; t.rulings[i].Approve && holdsOne(p.Groups, r.Groups) {
+				people[p.Name] = true
+			}
+		}
+		if len(people) < max(r.Quorum, 1) {
+			return false
+		}
+	}
+	return len(t.Asked.Requirements) > 0
+}
+
+func holdsOne(have, want []string) bool {
+	return slices.ContainsFunc(have, func(g string) bool { return slices.Contains(want, g) })
+}

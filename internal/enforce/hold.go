@@ -1,0 +1,239 @@
+package enforce
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gatebook/gatebook/evidence"
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/approval"
+	"github.com/gatebook/gatebook/internal/audit"
+)
+
+// noticeEvery is how often an agent that waits hears of it, well within the idle limits on its way.
+const noticeEvery = 15 * time.Second
+
+// People says who stands behind principals.
+type People interface {
+	// Behind returns the person who answers for a principal, "" if nobody knows, and further persons who act in it.
+	Behind(p *access.Principal) (requester string, others []string)
+}
+
+// Holding is what an engine knows while a request waits.
+type Holding struct {
+	// InTransaction: locks are held at the target meanwhile.
+	InTransaction bool
+	// SearchPath in force at the target, "" if it is not known.
+	SearchPath string
+	// Notice tells the agent that it waits. An error withdraws the request.
+	Notice func(Waiting) error
+	// Gone delivers why the agent does not wait any more (it left, or cancelled).
+	Gone <-chan string
+}
+
+// Waiting is what an agent may know of its request.
+type Waiting struct {
+	Ticket  evidence.ID
+	Rule    string
+	Reason  string
+	Expires time.Time
+	First   bool
+}
+
+// Held reports whether the exchange waits for a person: Await must be called before Ready.
+func (x *Exchange) Held() bool { return x.hold != nil }
+
+// errHeld is what Ready says of a request that nobody awaited.
+var errHeld = &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason: "a person must approve this"}
+
+// Await holds the exchange until people have ruled on it, its time is over, or its agent does not wait any more. When it
+// returns, Denied says what came of it; if that is nil, the release is durable and Ready does not block. a is
+// what Begin was given.
+func (x *Exchange) Await(ctx context.Context, a *access.Action, h *Holding) {
+	deny := x.await(ctx, a, h)
+	if deny != nil {
+		x.s.budget.recent.takeBack(x.began)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.hold, x.deny = nil, deny
+}
+
+func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *access.DenyError {
+	d, s := x.hold, x.s
+	refuse := func(reason string, cause error) *access.DenyError {
+		return &access.DenyError{Code: access.CodeApproval, Rule: d.Rule, Reason: reason, Hint: d.Hint, Cause: cause}
+	}
+	within, ok := patience(d.Approvers, h.InTransaction)
+	if !ok {
+		return refuse(orElse(d.Reason, "a person must approve this")+"; it cannot wait inside of a transaction", nil)
+	}
+	p := s.Principal()
+	t, err := s.gate.desk.Open(ctx, x.asked(p, a, d, h, time.Now().Add(within)))
+	if err != nil {
+		why := "the request cannot wait for a person"
+		if errors.Is(err, approval.ErrTooMany) || errors.Is(err, approval.ErrNoQuorum) {
+			why = err.Error()
+		}
+		return refuse(why, err)
+	}
+	if deny := x.wait(ctx, t, d, h); deny != nil {
+		return deny
+	}
+	state, cause := t.State()
+	switch state {
+	case approval.Approved:
+		return x.release(ctx, t, a)
+	case approval.Denied:
+		return refuse("a person refused this"+because(t), nil)
+	case approval.Expired:
+		return refuse("nobody ruled on this in time", nil)
+	}
+	return refuse("the request was withdrawn: "+cause, nil)
+}
+
+// because returns what the person who said no has written for the agent.
+func because(t *approval.Ticket) string {
+	for _, r := range t.Rulings() {
+		if !r.Approve && r.Reason != "" {
+			return ": " + shorten(r.Reason, 500)
+		}
+	}
+	return ""
+}
+
+// patience is how long a request may wait; not ok says that it may not wait at all.
+func patience(list []access.Approvers, inTransaction bool) (d time.Duration, ok bool) {
+	for i, a := range list {
+		within := a.Within
+		if inTransaction {
+			within = min(within, a.InTransaction)
+		}
+		if within <= 0 {
+			return 0, false
+		}
+		if i == 0 || within < d {
+			d = within
+		}
+	}
+	return d, len(list) > 0
+}
+
+// asked is what a ticket says of the request.
+func (x *Exchange) asked(p *access.Principal, a *access.Action, d *access.Decision, h *Holding, expires time.Time) approval.Asked {
+	s := x.s
+	account := a.Account
+	if account == nil {
+		account = audit.Account(a)
+	}
+	asked := approval.Asked{
+		Bound: evidence.TicketBound{
+			Session: s.ID().String(), Exchange: x.n, Principal: p.ID(), Subject: p.Subject, Actor: p.Actor, Target: s.target.Name,
+			Address: s.target.Address, Role: s.roleKey, Database: s.database, SearchPath: h.SearchPath, Op: a.Op, Text: a.Text,
+			Detail: json.RawMessage(a.Detail), Action: account, Config: x.config,
+		},
+		Requirements: d.Approvers, Expires: expires, Recorder: ticketEntries{x},
+	}
+	for _, r := range d.Approvers {
+		asked.Bound.Rules = append(asked.Bound.Rules, r.Rule)
+	}
+	if s.gate.people != nil {
+		asked.Requester, asked.Behind = s.gate.people.Behind(p)
+	}
+	return asked
+}
+
+// Forgo gives up on a held request that would not run anyway, before anybody was asked.
+func (x *Exchange) Forgo(reason string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.hold == nil {
+		return
+	}
+	x.deny = &access.DenyError{Code: access.CodeApproval, Rule: x.hold.Rule, Reason: reason}
+	x.hold = nil
+}
+
+// wait blocks until the ticket is decided. Whatever ends the wait from this side withdraws it.
+func (x *Exchange) wait(ctx context.Context, t *approval.Ticket, d *access.Decision, h *Holding) *access.DenyError {
+	s := x.s
+	over := context.WithoutCancel(ctx)
+	withdraw := func(cause string, deny *access.DenyError) *access.DenyError {
+		if !t.Withdraw(over, cause) {
+			if state, _ := t.State(); state == approval.Approved { // it was decided in this moment, too late
+				t.Void(over, cause)
+			}
+		}
+		return deny
+	}
+	waiting := Waiting{Ticket: t.ID, Rule: d.Rule, Reason: d.Reason, Expires: t.Asked.Bound.Expires, First: true}
+	again := time.NewTicker(noticeEvery)
+	defer again.Stop()
+	for {
+		if err := h.Notice(waiting); err != nil {
+			return withdraw("the agent does not take notices", errLeft)
+		}
+		waiting.First = false
+		select {
+		case <-t.Done():
+			return nil
+		case cause := <-h.Gone:
+			return withdraw(cause, errLeft)
+		case <-s.ctx.Done():
+			return withdraw("the session ended", s.over())
+		case <-ctx.Done():
+			return withdraw("the session ended", s.over())
+		case <-again.C:
+		}
+	}
+}
+
+// errLeft refuses what nobody waits for.
+var errLeft = &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason: "the request was withdrawn"}
+
+// release judges an approved request again and records that it is let through.
+func (x *Exchange) release(ctx context.Context, t *approval.Ticket, a *access.Action) *access.DenyError {
+	s := x.s
+	over := context.WithoutCancel(ctx)
+	snap := s.gate.snap.Load()
+	now := time.Now()
+	used := s.budget.recent.now(now)
+	_, deny, hold := s.decide(a, s.Principal(), snap.Policy, now, moment(now), &used)
+	switch {
+	case deny != nil:
+		t.Void(over, "judged again, it is refused: "+deny.Error())
+		return deny
+	case snap.SHA256 != t.Asked.Bound.Config:
+		t.Void(over, "the configuration has changed since")
+		return &access.DenyError{
+			Code: access.CodeApproval, Rule: "gate", Reason: "the configuration has changed since this was asked for", Hint: "Ask again.",
+		}
+	case hold == nil:
+		t.Void(over, "judged again, it needs no approval")
+		return &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason: "the request is judged otherwise now", Hint: "Ask again."}
+	}
+	if err := t.Release(ctx, snap.SHA256); err != nil {
+		return errClosed(err)
+	}
+	return nil
+}
+
+// ticketEntries records a ticket's entries beside its exchange.
+type ticketEntries struct{ x *Exchange }
+
+// Record implements approval.Recorder.
+func (r ticketEntries) Record(ctx context.Context, kind evidence.Kind, body any) error {
+	e := audit.NewClosing(kind, body)
+	e.Exchange = r.x.n
+	receipt, err := r.x.s.rec.Append(e)
+	if err == nil {
+		err = receipt.Wait(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%s entry: %w", kind, err)
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/wire/pgwire"
+)
+
+// hold keeps a request waiting until people have ruled on it. What came before it is forwarded, answered and delivered first;
+// nothing of it, and nothing behind it, reaches the target meanwhile. An error ends the session.
+func (q *requests) hold(ctx context.Context, x *enforce.Exchange, a *access.Action) error {
+	r := q.r
+	if q.dirty { // the target answers the extended protocol at a Flush or Sync
+		q.out = append(q.out, flushFrame...)
+	}
+	if err := q.commit(ctx); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	err := r.waitAgent(ctx, func() bool { return r.queue.idle() || r.doomed() || r.copying != nil })
+	doomed := r.doomed() || r.copying != nil
+	h := enforce.Holding{InTransaction: r.tx != 'I' || q.executed, Notice: q.notice}
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if doomed {
+		x.Forgo("an earlier request of the pipeline failed")
+		return nil
+	}
+	gone := make(chan string, 1)
+	h.Gone = gone
+	r.mu.Lock()
+	r.held = gone
+	r.mu.Unlock()
+	done := make(chan struct{})
+	go r.watchHeld(done, gone)
+	x.Await(ctx, a, &h)
+	close(done)
+	r.mu.Lock()
+	r.held = nil
+	r.mu.Unlock()
+	return nil
+}
+
+// watchHeld looks whether both sides are still there while a request waits.
+func (r *relay) watchHeld(done <-chan struct{}, gone chan<- string) {
+	t := time.NewTicker(watchEvery / 4)
+	defer t.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-t.C:
+		}
+		cause := ""
+		r.mu.Lock()
+		over := r.over
+		r.mu.Unlock()
+		switch {
+		case over:
+			cause = "the target closed the connection"
+		case departed(r.a.raw):
+			cause = "the agent left"
+		default:
+			continue
+		}
+		select {
+		case gone <- cause:
+		default:
+		}
+		return
+	}
+}
+
+// withdraw ends the wait of a held request. It reports whether one waited.
+func (r *relay) withdraw(cause string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held == nil {
+		return false
+	}
+	select {
+	case r.held <- cause:
+	default:
+	}
+	return true
+}
+
+// notice tells the agent that its request waits. Nothing else is on its way to the agent then but what the target sends
+// without being asked, and each write is whole frames.
+func (q *requests) notice(w enforce.Waiting) error {
+	r := q.r
+	text := fmt.Sprintf("gatebook: this waits for a person (rule %s), ticket %s, at most until %s", w.Rule, w.Ticket, w.Expires.Format(time.RFC3339))
+	detail := w.Reason
+	if !w.First {
+		text = fmt.Sprintf("gatebook: still waiting, ticket %s, %s left", w.Ticket, time.Until(w.Expires).Round(time.Second))
+		detail = ""
+	}
+	frame, at := pgwire.BeginFrame(nil, 'N')
+	for _, field := range []struct {
+		code byte
+		text string
+	}{{'S', "NOTICE"}, {'V', "NOTICE"}, {'C', "00000"}, {'M', text}, {'D', detail}} {
+		if field.text != "" {
+			frame = append(append(append(frame, field.code), field.text...), 0)
+		}
+	}
+	frame = pgwire.EndFrame(append(frame, 0), at)
+	receipt, err := r.s.Unasked(frame)
+	if err != nil {
+		return err
+	}
+	if err := receipt.Wait(r.ctx); err != nil {
+		return err
+	}
+	_ = r.a.conn.SetWriteDeadline(time.Now().Add(r.d.limits.Stall))
+	_, err = r.a.conn.Write(frame)
+	return err
+}
