@@ -316,6 +316,11 @@ func (v *verifier) frontier() (*Range, error) {
 	return start, nil
 }
 
+// belongsTo reports whether a body is the one that a header commits to.
+func (d *Disclosed) belongsTo(h *Header) bool {
+	return Commitment(&d.Salt, d.Body) == h.Commit && uint64(len(d.Body)) == h.BodyLen
+}
+
 // carried checks the configuration entry of before the range.
 func (v *verifier) carried() error {
 	c := v.proofs.Configuration
@@ -337,7 +342,7 @@ func (v *verifier) carried() error {
 		return fmt.Errorf("entry %d is not in the log: %w", h.Index, err)
 	}
 	d := Disclosed{Salt: [SaltSize]byte(c.Salt), Body: c.Body}
-	if Commitment(&d.Salt, d.Body) != h.Commit || uint64(len(d.Body)) != h.BodyLen {
+	if !d.belongsTo(&h) {
 		return fmt.Errorf("the body of entry %d is not the one that its header commits to", h.Index)
 	}
 	if v.decisions != nil {
@@ -601,7 +606,7 @@ func (v *verifier) entry(line []byte, h *Header, bodies *bodyReader, withheld *w
 		v.problem(Integrity, at(h.Index), "it is disclosed and listed as withheld")
 	case d != nil && !due:
 		v.problem(Integrity, at(h.Index), "it is disclosed although the filter leaves it out")
-	case d != nil && (Commitment(&d.Salt, d.Body) != h.Commit || uint64(len(d.Body)) != h.BodyLen):
+	case d != nil && !d.belongsTo(h):
 		v.problem(Integrity, at(h.Index), "the body of this %s entry is not the one that its header commits to", h.Kind)
 	case d == nil && due && reason == "":
 		v.problem(Completeness, at(h.Index), "the body of this %s entry is missing without a reason", h.Kind)
