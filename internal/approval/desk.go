@@ -208,7 +208,7 @@ func (d *Desk) Rule(ctx context.Context, id evidence.ID, digest string, r Ruling
 	case !r.Approve:
 		t.end(ctx, Open, Denied, "by "+r.Person.Name)
 	case met:
-		t.turn(Open, Approved, "")
+		t.turn(Open, Approved, "", func() {})
 	default:
 		d.changed(t)
 	}

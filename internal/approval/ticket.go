@@ -116,8 +116,9 @@ func (t *Ticket) Rulings() []Ruling {
 // Done is closed when the ticket is not open any more.
 func (t *Ticket) Done() <-chan struct{} { return t.done }
 
-// turn moves an open ticket to a final state, or an approved one to Released or Void. It reports whether it did.
-func (t *Ticket) turn(from, to State, cause string) bool {
+// turn moves an open ticket to a final state, or an approved one to Released or Void, after which it calls then. It reports
+// whether it did. Those who wait for the ticket's end go on afterwards.
+func (t *Ticket) turn(from, to State, cause string, then func()) bool {
 	t.mu.Lock()
 	if t.state != from {
 		t.mu.Unlock()
@@ -126,25 +127,28 @@ func (t *Ticket) turn(from, to State, cause string) bool {
 	t.state, t.cause = to, cause
 	if from == Open {
 		t.timer.Stop()
-		close(t.done)
 	}
 	t.mu.Unlock()
+	then()
+	if from == Open {
+		close(t.done)
+	}
 	t.desk.changed(t)
 	return true
 }
 
-// end records the end of a ticket that is not released and makes it final. An end that cannot be recorded counts all the
+// end makes a ticket that is not released final, and records that. An end that cannot be recorded counts all the
 // same: nothing is released by it.
 func (t *Ticket) end(ctx context.Context, from, to State, cause string) bool {
-	if !t.turn(from, to, cause) {
-		return false
-	}
+	return t.turn(from, to, cause, func() { t.recordEnd(ctx, to, cause) })
+}
+
+func (t *Ticket) recordEnd(ctx context.Context, to State, cause string) {
 	if err := t.Asked.Recorder.Record(ctx, evidence.KindTicketEnd, &evidence.TicketEnd{
 		Ticket: t.ID.String(), Digest: t.Digest, State: string(to), Cause: cause,
 	}); err != nil {
 		t.desk.log.Error("the end of a ticket is not recorded", "ticket", t.ID.String(), "err", err)
 	}
-	return true
 }
 
 // Withdraw ends an open ticket whose request is gone. It reports whether the ticket was open.
@@ -162,7 +166,7 @@ func (t *Ticket) Void(ctx context.Context, cause string) bool {
 func (t *Ticket) Release(ctx context.Context, config string) error {
 	t.ruling.Lock()
 	defer t.ruling.Unlock()
-	if !t.turn(Approved, Released, "") {
+	if !t.turn(Approved, Released, "", func() {}) {
 		state, _ := t.State()
 		return fmt.Errorf("ticket %s is %s", t.ID, state)
 	}

@@ -38,6 +38,12 @@ type Config struct {
 	Packs []string `yaml:"packs"`
 	// Signers are the people who must sign the configuration before it comes into force. Default nobody. docs/policy.md says how to sign.
 	Signers *Signers `yaml:"signers"`
+	// Approvers are those of rules that hold and name none, also of packs.
+	Approvers *Approvers `yaml:"approvers"`
+	// People may rule on requests that wait.
+	People []Person `yaml:"people"`
+	// Owners say who answers for agents whose token does not say it. The first one that fits counts.
+	Owners []Owner `yaml:"owners"`
 	// Include lists files or patterns whose targets, issuers, rules and packs are added to this file's.
 	Include []string `yaml:"include"`
 	// Reload says when the configuration is read again: "change" (when one of its files has changed, and on the signal
@@ -213,6 +219,42 @@ type Rule struct {
 	Reason string `yaml:"reason"`
 	// Hint says what the agent can do instead.
 	Hint string `yaml:"hint"`
+	// Approvers says who may release what the rule holds. Default the approvers of the configuration.
+	Approvers *Approvers `yaml:"approvers"`
+}
+
+// Approvers says who may release what a rule holds.
+type Approvers struct {
+	// Groups of people; one of them is enough for a person.
+	Groups []string `yaml:"groups"`
+	// Quorum is how many distinct people must approve. Default 1.
+	Quorum int `yaml:"quorum"`
+	// Within is how long a request waits. Default 30m.
+	Within Duration `yaml:"within"`
+	// InTransaction is how long a request waits inside of a transaction, whose locks it keeps meanwhile. Default not at all.
+	InTransaction Duration `yaml:"in_transaction"`
+	// Owner is "unknown-ok" where a request may be released although nobody knows the person behind it.
+	Owner string `yaml:"owner"`
+}
+
+// Person is somebody who may rule on requests.
+type Person struct {
+	// Person is the name, the same for all identities.
+	Person string `yaml:"person"`
+	// Identities of the person at issuers, "issuer|name". Requests by them are the person's own.
+	Identities []string `yaml:"identities"`
+	// Groups of the person, for approvers.
+	Groups []string `yaml:"groups"`
+	// Keys are SSH public keys whose signatures are the person's, as in a .pub file.
+	Keys []string `yaml:"keys"`
+}
+
+// Owner says who answers for agents whose token does not say it.
+type Owner struct {
+	// Principal is "issuer|name"; * stands for any text.
+	Principal string `yaml:"principal"`
+	// Person who answers for it.
+	Person string `yaml:"person"`
 }
 
 // Signers are people of whom some must sign every configuration. Whom a gateway once asked, it asks until they sign that

@@ -17,7 +17,7 @@ var ruleName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 // policy compiles the rules and packs.
 func (ld *loader) policy() {
 	c := &ld.l.Config
-	src := policy.Source{Packs: c.Packs}
+	src := policy.Source{Packs: c.Packs, Approvers: ld.approvers(source{ld.main, ""}, c.Approvers)}
 	good := true
 	for i := range c.Rules {
 		r, at := &c.Rules[i], ld.rules[i]
@@ -32,7 +32,12 @@ func (ld *loader) policy() {
 		}
 		src.Rules = append(src.Rules, policy.Rule{
 			Name: r.Name, When: r.When, Then: then, Reason: r.Reason, Hint: r.Hint, File: at.file.name, Line: at.file.line(at.path + ".when"),
+			Approvers: ld.approvers(at, r.Approvers),
 		})
+		if r.Approvers != nil && then != access.Hold {
+			ld.problem(at, "approvers", "only a rule that holds has approvers")
+			good = false
+		}
 	}
 	if ld.ready != nil {
 		src.Packs, src.Ready = nil, ld.ready

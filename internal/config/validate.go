@@ -52,6 +52,7 @@ func (ld *loader) validate() {
 		ld.target(ld.targets[i], &c.Targets[i], i)
 	}
 	ld.signers()
+	ld.people()
 	ld.policy()
 }
 

@@ -64,6 +64,8 @@ type Source struct {
 	// Ready are rules of packs in the words of another version of the program, for records: they come last and are
 	// named as rules of packs are.
 	Ready []Rule
+	// Approvers are those of rules that hold and name none, also of packs; nil for nobody.
+	Approvers *access.Approvers
 }
 
 // Session is what a policy sees of a session.
@@ -144,6 +146,11 @@ func Compile(src Source) (*Policy, error) {
 		}
 	}
 	rules = append(rules, src.Ready...)
+	for i := range rules {
+		if rules[i].Then == access.Hold && rules[i].Approvers == nil {
+			rules[i].Approvers = src.Approvers
+		}
+	}
 	p := &Policy{rules: make([]compiled, 0, len(rules))}
 	for _, r := range rules {
 		c, err := newCompiled(env, r)
