@@ -2,6 +2,8 @@ package main_test
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -36,6 +39,10 @@ func TestMain(m *testing.M) {
 //	decides VERDICT RULE SQL   psql gets this verdict, a refusal names the rule, and policy explain says the same of the same SQL
 //	g ARG...   gatebook with that gateway's configuration
 //	until PATTERN ARG...   repeats g until its output matches, at most 15 s
+//	psql& NAME[:GROUP,...] ARG...   the same in the background; psql-wait waits for its end and has its output, psql-kill ends it
+//	people NAME...   adds persons with the SSH keys NAME.pub to the configuration: ben is a dba, ana answers for worker and helper
+//	ticket COMMAND ARG...   gatebook ticket with the newest ticket's ID
+//	count N TABLE CONDITION   looks into the database past the gateway
 //	edit FILE OLD NEW   replaces a text in a file; \n in NEW is a line end
 //
 // and the conditions [office] (Monday to Friday, 08:00 to 18:00 UTC) and [closing] (that is about to change).
@@ -81,12 +88,18 @@ func TestScripts(t *testing.T) {
 			return g.prepare()
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"gate":    scriptGateCmd,
-			"g":       scriptG,
-			"psql":    func(ts *testscript.TestScript, neg bool, args []string) { scriptPSQL(t, ts, neg, args) },
-			"decides": func(ts *testscript.TestScript, neg bool, args []string) { scriptDecides(t, ts, neg, args) },
-			"until":   scriptUntil,
-			"edit":    scriptEdit,
+			"gate":      scriptGateCmd,
+			"g":         scriptG,
+			"psql":      func(ts *testscript.TestScript, neg bool, args []string) { scriptPSQL(t, ts, neg, args) },
+			"decides":   func(ts *testscript.TestScript, neg bool, args []string) { scriptDecides(t, ts, neg, args) },
+			"psql&":     func(ts *testscript.TestScript, neg bool, args []string) { scriptBackground(t, ts, neg, args) },
+			"psql-wait": scriptPSQLWait,
+			"psql-kill": scriptPSQLKill,
+			"people":    scriptPeople,
+			"ticket":    scriptTicket,
+			"count":     scriptCount,
+			"until":     scriptUntil,
+			"edit":      scriptEdit,
 		},
 		Condition: func(name string) (bool, error) {
 			now := time.Now().UTC()
@@ -111,6 +124,8 @@ type scriptGate struct {
 	dir      string
 
 	cmd     *exec.Cmd
+	behind  *exec.Cmd // psql in the background
+	out     [2]bytes.Buffer
 	log     *logLines
 	address string
 	done    chan error
@@ -304,14 +319,10 @@ func scriptPSQL(t *testing.T, ts *testscript.TestScript, neg bool, args []string
 	if named {
 		list = strings.Split(groups, ",")
 	}
-	host, port, _ := strings.Cut(g.address, ":")
-	for k, v := range map[string]string{
-		"PGHOST": host, "PGPORT": port, "PGUSER": "default", "PGDATABASE": "db", "PGSSLMODE": "require", "PGPASSWORD": g.issuer.Token(t, name, list...),
-		"LC_ALL": "C.UTF-8",
-	} {
+	for k, v := range g.client(g.issuer.Token(t, name, list...)) {
 		ts.Setenv(k, v)
 	}
-	err := ts.Exec("psql", append([]string{"-X", "-A", "-t", "-q", "-v", "VERBOSITY=verbose", "-v", "ON_ERROR_STOP=1"}, args[1:]...)...)
+	err := ts.Exec("psql", append(slices.Clone(psqlArgs), args[1:]...)...)
 	if neg == (err == nil) {
 		ts.Fatalf("psql %v: %v", args, err)
 	}
@@ -336,6 +347,97 @@ func scriptDecides(t *testing.T, ts *testscript.TestScript, neg bool, args []str
 		ts.Fatalf("explain does not say %s by %s: %s", verdict, rule, got)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs("refusal"), []byte(refusal), 0o600))
+}
+
+var psqlArgs = []string{"-X", "-A", "-t", "-q", "-v", "VERBOSITY=verbose", "-v", "ON_ERROR_STOP=1"}
+
+// client is the environment of psql.
+func (g *scriptGate) client(token string) map[string]string {
+	host, port, _ := strings.Cut(g.address, ":")
+	return map[string]string{
+		"PGHOST": host, "PGPORT": port, "PGUSER": "default", "PGDATABASE": "db", "PGSSLMODE": "require", "PGPASSWORD": token, "LC_ALL": "C.UTF-8",
+	}
+}
+
+func scriptBackground(t *testing.T, ts *testscript.TestScript, neg bool, args []string) {
+	g := gateOf(ts)
+	if neg || len(args) < 2 || g.behind != nil {
+		ts.Fatalf("usage: psql& NAME ARG..., one at a time")
+	}
+	name, _, _ := strings.Cut(args[0], ":")
+	g.behind = exec.Command("psql", append(slices.Clone(psqlArgs), args[1:]...)...)
+	g.behind.Env = os.Environ()
+	for k, v := range g.client(g.issuer.Token(t, name, "agents")) {
+		g.behind.Env = append(g.behind.Env, k+"="+v)
+	}
+	g.out[0].Reset()
+	g.out[1].Reset()
+	g.behind.Stdout, g.behind.Stderr = &g.out[0], &g.out[1]
+	ts.Check(g.behind.Start())
+}
+
+func scriptPSQLWait(ts *testscript.TestScript, neg bool, _ []string) {
+	g := gateOf(ts)
+	err := g.behind.Wait()
+	g.behind = nil
+	fmt.Fprint(ts.Stdout(), g.out[0].String())
+	fmt.Fprint(ts.Stderr(), g.out[1].String())
+	if neg == (err == nil) {
+		ts.Fatalf("psql: %v\n%s", err, g.out[1].String())
+	}
+}
+
+func scriptPSQLKill(ts *testscript.TestScript, _ bool, _ []string) {
+	g := gateOf(ts)
+	ts.Check(g.behind.Process.Kill())
+	_ = g.behind.Wait()
+	g.behind = nil
+}
+
+func scriptPeople(ts *testscript.TestScript, _ bool, args []string) {
+	g := gateOf(ts)
+	groups := map[string]string{"ana": "dba", "ben": "dba"}
+	var b strings.Builder
+	b.WriteString("owners: [{principal: 'ci|worker', person: ana}, {principal: 'ci|helper', person: ana}]\npeople:\n")
+	for _, name := range args {
+		fmt.Fprintf(&b, "  - {person: %s, groups: [%s], keys: [%q]}\n", name, groups[name], strings.TrimSpace(ts.ReadFile(name+".pub")))
+	}
+	path := filepath.Join(g.dir, "gatebook.yaml")
+	text, err := os.ReadFile(path)
+	ts.Check(err)
+	ts.Check(os.WriteFile(path, append(text, b.String()...), 0o600))
+}
+
+func scriptTicket(ts *testscript.TestScript, neg bool, args []string) {
+	g := gateOf(ts)
+	config := filepath.Join(g.dir, "gatebook.yaml")
+	out, err := exec.Command("gatebook", "-c", config, "ticket", "list", "--all", "--json").Output()
+	ts.Check(err)
+	var list []struct{ ID string }
+	ts.Check(json.Unmarshal(out, &list))
+	if len(list) == 0 {
+		ts.Fatalf("there is no ticket")
+	}
+	all := []string{"-c", config, "ticket", args[0]}
+	if args[0] != "submit" {
+		all = append(all, list[len(list)-1].ID)
+	}
+	err = ts.Exec("gatebook", append(all, args[1:]...)...)
+	if neg == (err == nil) {
+		ts.Fatalf("gatebook ticket %v: %v", args, err)
+	}
+}
+
+func scriptCount(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: count N TABLE CONDITION")
+	}
+	g := gateOf(ts)
+	out, err := g.server.PSQL(g.database, "SELECT count(*) FROM "+args[1]+" WHERE "+args[2])
+	ts.Check(err)
+	if got := strings.TrimSpace(out); got != args[0] {
+		ts.Fatalf("%s rows, want %s", got, args[0])
+	}
 }
 
 func scriptG(ts *testscript.TestScript, neg bool, args []string) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/gatebook/gatebook/internal/approval"
 	"github.com/gatebook/gatebook/internal/ledger"
 	"github.com/gatebook/gatebook/internal/secret"
 )
@@ -59,6 +60,37 @@ func (s *Service) Handler() http.Handler {
 	m.HandleFunc("GET /v1/sessions/{id}", s.stream(func(ctx context.Context, c Caller, r *http.Request, out func(any) error) error {
 		return s.ShowSession(ctx, c, r.PathValue("id"), r.URL.Query().Get("follow") != "", func(e *Event) error { return out(e) })
 	}))
+	m.HandleFunc("GET /v1/tickets", func(w http.ResponseWriter, r *http.Request) {
+		c, err := caller(r.Context())
+		var list []*Ticket
+		if err == nil {
+			list, err = s.Tickets(r.Context(), c)
+		}
+		reply(w, list, err)
+	})
+	m.HandleFunc("GET /v1/tickets/{id}", func(w http.ResponseWriter, r *http.Request) {
+		c, err := caller(r.Context())
+		var t *Ticket
+		if err == nil {
+			t, err = s.Ticket(r.Context(), c, r.PathValue("id"))
+		}
+		reply(w, t, err)
+	})
+	m.HandleFunc("POST /v1/tickets/{id}/rule", func(w http.ResponseWriter, r *http.Request) {
+		c, err := caller(r.Context())
+		var in RuleRequest
+		var t *Ticket
+		if err == nil {
+			err = decode(r, &in)
+		}
+		if err == nil {
+			t, err = s.RuleTicket(r.Context(), c, r.PathValue("id"), in)
+		}
+		reply(w, t, err)
+	})
+	m.HandleFunc("GET /v1/watch/tickets", s.stream(func(ctx context.Context, c Caller, _ *http.Request, out func(any) error) error {
+		return s.WatchTickets(ctx, c, func(t *Ticket) error { return out(t) })
+	}))
 	m.HandleFunc("POST /v1/query", s.stream(func(ctx context.Context, c Caller, r *http.Request, out func(any) error) error {
 		var in struct{ SQL string }
 		if err := decode(r, &in); err != nil {
@@ -104,7 +136,7 @@ type problem struct {
 
 func status(err error) int {
 	switch {
-	case errors.Is(err, ErrNoSession), errors.Is(err, ledger.ErrNothing):
+	case errors.Is(err, ErrNoSession), errors.Is(err, ledger.ErrNothing), errors.Is(err, approval.ErrNoTicket):
 		return http.StatusNotFound
 	case errors.Is(err, ErrNotRunning):
 		return http.StatusConflict

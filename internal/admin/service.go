@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gatebook/gatebook/evidence"
+	"github.com/gatebook/gatebook/internal/approval"
 	"github.com/gatebook/gatebook/internal/audit"
 	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/ledger"
@@ -52,7 +53,10 @@ type Service struct {
 	// SpoolKeep is how many bytes of its disk an export leaves free, 0 for no bound.
 	SpoolKeep int64
 	Reload    func(ctx context.Context) error
-	Check     func(ctx context.Context) []Finding
+	// Desk holds requests that wait for people, nil where no gateway runs; PersonOf says whose a key is, nil for nobody.
+	Desk     *approval.Desk
+	PersonOf func(fingerprint string) *approval.Person
+	Check    func(ctx context.Context) []Finding
 	// NewReviewer reads a recorded configuration for ListAccess; nil where no gateway runs.
 	NewReviewer func(c *evidence.Config) (Reviewer, error)
 }

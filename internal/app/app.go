@@ -19,6 +19,7 @@ import (
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/admin"
+	"github.com/gatebook/gatebook/internal/approval"
 	"github.com/gatebook/gatebook/internal/audit"
 	"github.com/gatebook/gatebook/internal/config"
 	"github.com/gatebook/gatebook/internal/enforce"
@@ -168,7 +169,7 @@ func New(ctx context.Context, c *config.Loaded, fsys vfs.FS, version string, log
 }
 
 func (a *App) build(ctx context.Context) error {
-	approval, err := a.approve(ctx, a.cfg)
+	signed, err := a.approve(ctx, a.cfg)
 	if err != nil {
 		return err
 	}
@@ -179,7 +180,9 @@ func (a *App) build(ctx context.Context) error {
 	if a.verifier, err = verifier(ctx, a.cfg); err != nil {
 		return err
 	}
+	desk := approval.NewDesk(a.log)
 	a.gate = enforce.New(enforce.Options{
+		Desk: desk, People: persons{a},
 		Verifier: a.verifier, Recorder: a.book.Ledger, Snapshot: snap, Release: a.cfg.Sync == config.SyncRelease, Log: a.log,
 		Dialer: &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second},
 	})
@@ -188,6 +191,7 @@ func (a *App) build(ctx context.Context) error {
 	a.book.mu.Unlock()
 	a.book.Admin.Gate = a.gate
 	a.book.Admin.Reload = a.Reload
+	a.book.Admin.Desk, a.book.Admin.PersonOf = desk, persons{a}.of
 	a.book.Admin.NewReviewer = newReviewer
 	conns := a.cfg.Limits.Connections
 	if conns == 0 {
@@ -208,7 +212,7 @@ func (a *App) build(ctx context.Context) error {
 	if err := a.keep(a.cfg); err != nil {
 		return errors.Join(err, a.server.Stop())
 	}
-	return a.recordConfig(ctx, a.cfg, approval, "start")
+	return a.recordConfig(ctx, a.cfg, signed, "start")
 }
 
 func (a *App) listen(l *config.Listener) error {

@@ -163,7 +163,7 @@ func (x *Exchange) wait(ctx context.Context, t *approval.Ticket, d *access.Decis
 	over := context.WithoutCancel(ctx)
 	withdraw := func(cause string, deny *access.DenyError) *access.DenyError {
 		if !t.Withdraw(over, cause) {
-			<-t.Done() // its end is being recorded, and stands before the outcome
+			<-t.Done()                                             // its end is being recorded, and stands before the outcome
 			if state, _ := t.State(); state == approval.Approved { // it was decided in this moment, too late
 				t.Void(over, cause)
 			}

@@ -1,0 +1,80 @@
+package approval
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/gatebook/gatebook/internal/sshsig"
+)
+
+// SSHNamespace is the namespace of SSH signatures of rulings (ssh-keygen -Y sign -n).
+const SSHNamespace = "gatebook-ruling"
+
+// maxReason bounds a ruling's reason, in bytes.
+const maxReason = 2000
+
+// statementHead is the first line of what a person signs.
+const statementHead = "gatebook-ruling 1"
+
+// Statement returns the exact text that a person signs to rule on a ticket:
+//
+//	gatebook-ruling 1
+//	ticket ID
+//	digest HEX
+//	approve
+//	"REASON"
+//
+// The fourth line is "approve" or "deny"; the fifth is a JSON string.
+func Statement(ticket, digest string, approve bool, reason string) string {
+	verdict := "deny"
+	if approve {
+		verdict = "approve"
+	}
+	quoted, err := json.Marshal(reason)
+	if err != nil { // a string always marshals
+		quoted = []byte(`""`)
+	}
+	return fmt.Sprintf("%s\nticket %s\ndigest %s\n%s\n%s\n", statementHead, ticket, digest, verdict, quoted)
+}
+
+// Stated is what a statement says.
+type Stated struct {
+	Ticket, Digest string
+	Approve        bool
+	Reason         string
+}
+
+// ParseStatement reads a statement in its one form.
+func ParseStatement(text string) (Stated, error) {
+	bad := errors.New("not a ruling as gatebook ticket statement prints it")
+	lines := strings.Split(text, "\n")
+	if len(lines) != 6 || lines[0] != statementHead || lines[5] != "" {
+		return Stated{}, bad
+	}
+	var s Stated
+	var ok1, ok2 bool
+	s.Ticket, ok1 = strings.CutPrefix(lines[1], "ticket ")
+	s.Digest, ok2 = strings.CutPrefix(lines[2], "digest ")
+	s.Approve = lines[3] == "approve"
+	if !ok1 || !ok2 || json.Unmarshal([]byte(lines[4]), &s.Reason) != nil || Statement(s.Ticket, s.Digest, s.Approve, s.Reason) != text {
+		return Stated{}, bad
+	}
+	if len(s.Reason) > maxReason {
+		return Stated{}, fmt.Errorf("a reason of %d bytes, at most %d", len(s.Reason), maxReason)
+	}
+	return s, nil
+}
+
+// VerifySSH checks a person's signature of a statement and returns the key's fingerprint and its line as in authorized_keys.
+func VerifySSH(statement, signature string) (fingerprint, key string, err error) {
+	s, err := sshsig.Parse([]byte(signature))
+	if err != nil {
+		return "", "", err
+	}
+	if err := s.Verify(SSHNamespace, []byte(statement)); err != nil {
+		return "", "", err
+	}
+	return s.Key.Fingerprint(), s.Key.String(), nil
+}
