@@ -20,6 +20,10 @@ type Judge interface {
 type Policy interface {
 	// Decide returns what the policy says of a request. An error says that the record does not hold what it takes.
 	Decide(r *Request) (Decided, error)
+	// Ticket returns why a ticket does not ask for what the rules that hold ask for, nil if it does.
+	Ticket(t *Ticket, bound *TicketBound) error
+	// Ruling returns why a ruling is not its person's own word by the configuration's people, nil if it is.
+	Ruling(t *Ticket, r *Ruling) error
 }
 
 // Request is a recorded request with all that its decision depends on. It is
@@ -164,8 +168,10 @@ type decisions struct {
 	tracker  requestTracker
 	policies map[string]*knownPolicy // by the digest's digits that intents name
 	latest   *knownPolicy
-	again    uint64 // decided again, with the same result
-	own      uint64 // the gateway's own refusals, such as limits
+	tickets  map[ID]*knownTicket // the latest of each session
+	rulings  uint64              // whose proofs hold
+	again    uint64              // decided again, with the same result
+	own      uint64              // the gateway's own refusals, such as limits
 	left     map[string]uint64
 }
 
@@ -175,6 +181,12 @@ type knownPolicy struct {
 	// until is when another configuration came into force, zero for the latest.
 	until time.Time
 	next  uint64 // index of that entry
+}
+
+// knownTicket is a ticket with the policy that it was opened under.
+type knownTicket struct {
+	body   Ticket
+	policy *knownPolicy
 }
 
 // digestPrefix is how many digits of a configuration's digest an intent names.
@@ -213,6 +225,15 @@ func (d *decisions) config(h *Header, body []byte) error {
 
 // session takes an entry of a session and returns what is wrong with its decision, "" if nothing is.
 func (d *decisions) session(h *Header, body []byte) (wrong, odd string, err error) {
+	switch h.Kind {
+	case KindTicket, KindRuling:
+		if body == nil {
+			return "", "", nil
+		}
+		return "", "", d.ticket(h, body)
+	case KindSessionEnd:
+		delete(d.tickets, h.Session)
+	}
 	r, missing, err := d.tracker.entry(h, body)
 	switch {
 	case err != nil:
@@ -264,6 +285,50 @@ func (d *decisions) session(h *Header, body []byte) (wrong, odd string, err erro
 		odd = fmt.Sprintf("it was decided at %s by its own word, and recorded at %s", in.Decided.Format(time.RFC3339), h.Time.Format(time.RFC3339))
 	}
 	return "", odd, nil
+}
+
+// ticket checks what a ticket asks for, and the proofs of rulings on it.
+func (d *decisions) ticket(h *Header, body []byte) error {
+	if h.Kind == KindTicket {
+		t := &knownTicket{}
+		if err := DecodeBody(body, &t.body); err != nil {
+			return err
+		}
+		var bound TicketBound
+		if err := json.Unmarshal([]byte(t.body.Bound), &bound); err != nil {
+			return fmt.Errorf("what the ticket covers cannot be read: %w", err)
+		}
+		if len(bound.Config) >= digestPrefix {
+			t.policy = d.policies[bound.Config[:digestPrefix]]
+		}
+		if d.tickets == nil {
+			d.tickets = make(map[ID]*knownTicket)
+		}
+		d.tickets[h.Session] = t
+		if t.policy == nil || t.policy.Policy == nil {
+			d.skip(missingPolicy)
+			return nil
+		}
+		return t.policy.Ticket(&t.body, &bound)
+	}
+	var r Ruling
+	if err := DecodeBody(body, &r); err != nil {
+		return err
+	}
+	t := d.tickets[h.Session]
+	if t == nil || t.policy == nil || t.policy.Policy == nil {
+		d.skip(missingPolicy)
+		return nil
+	}
+	err := t.policy.Ruling(&t.body, &r)
+	if err != nil && d.latest != nil && d.latest != t.policy && d.latest.Policy != nil {
+		err = d.latest.Ruling(&t.body, &r) // people may have been named since the ticket was opened
+	}
+	if err != nil {
+		return fmt.Errorf("the ruling by %s: %w", r.Person, err)
+	}
+	d.rulings++
+	return nil
 }
 
 func decided(decision, rule, code string) string {

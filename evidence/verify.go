@@ -655,6 +655,9 @@ func (v *verifier) decided() string {
 	if d.own > 0 {
 		s += fmt.Sprintf(", %d by the gateway's own limits and checks", d.own)
 	}
+	if d.rulings > 0 {
+		s += fmt.Sprintf(", %d rulings signed by their persons", d.rulings)
+	}
 	for _, why := range slices.Sorted(maps.Keys(d.left)) {
 		if why == missingPolicy || why == unreadablePolicy || why == missingAction {
 			v.exception("not-decided-again", "%d requests were not decided again: %s", d.left[why], why)

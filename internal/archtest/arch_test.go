@@ -43,7 +43,7 @@ var may = map[string][]string{
 	"internal/server":          {"internal/access", "internal/engine"},
 	"internal/config":          {"internal/access", "internal/policy", "internal/secret", "internal/sshsig"},
 	"internal/config/gen":      {},
-	"internal/judge":           {"evidence", "internal/access", "internal/config", "internal/policy", "internal/sqlscan"},
+	"internal/judge":           {"evidence", "internal/access", "internal/approval", "internal/config", "internal/policy", "internal/sqlscan"},
 	"internal/approval":        {"evidence", "internal/access", "internal/sshsig"},
 	"internal/admin":           {"evidence", "internal/access", "internal/approval", "internal/audit", "internal/enforce", "internal/index", "internal/ledger", "internal/secret"},
 	"internal/app": {

@@ -218,7 +218,8 @@ func (e *env) printReport(name string, r *evidence.Report) {
 	if s := r.Summary; s != nil {
 		p("entries:       %d (from %d, up to and without %d) of %s, %d bodies disclosed",
 			s.Stats.Entries, s.Scope.First, s.Scope.Size, printable(s.Scope.Origin), s.Stats.Disclosed)
-		p("sessions:      %d; requests: %d allowed, %d refused; refused log-ins: %d", s.Stats.Sessions, s.Stats.Allowed, s.Stats.Denied, s.Stats.Refused)
+		p("sessions:      %d; requests: %d allowed, %d held and released, %d refused; refused log-ins: %d",
+			s.Stats.Sessions, s.Stats.Allowed, s.Stats.Released, s.Stats.Denied, s.Stats.Refused)
 		p("sync modes:    %s", printable(strings.Join(s.Sync, ", ")))
 	}
 	for _, x := range r.Problems {

@@ -7,10 +7,12 @@ package judge
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/approval"
 	"github.com/gatebook/gatebook/internal/config"
 	"github.com/gatebook/gatebook/internal/policy"
 	"github.com/gatebook/gatebook/internal/sqlscan"
@@ -28,7 +30,7 @@ func (Judge) Policy(c *evidence.Config) (evidence.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Recorded{recorded.Policy}, nil
+	return Recorded{recorded.Policy, &recorded.Config}, nil
 }
 
 // Configuration reads a recorded configuration, with its packs as they were then. It does not look at the digest.
@@ -53,7 +55,65 @@ func rules(list []evidence.ConfigRule) (out []policy.Rule, err error) {
 }
 
 // Recorded decides on recorded requests.
-type Recorded struct{ Policy *policy.Policy }
+type Recorded struct {
+	Policy *policy.Policy
+	// Config has the people whose rulings count; nil knows nobody.
+	Config *config.Config
+}
+
+// Ticket implements evidence.Policy.
+func (p Recorded) Ticket(t *evidence.Ticket, bound *evidence.TicketBound) error {
+	asked := make(map[string]evidence.Approvers)
+	for _, q := range t.Requires {
+		asked[q.Rule] = q
+	}
+	if len(bound.Rules) == 0 || len(asked) != len(bound.Rules) {
+		return errors.New("the ticket does not ask for what its rules ask for")
+	}
+	for _, r := range p.Policy.Rules() {
+		if !slices.Contains(bound.Rules, r.Name) || r.Then != access.Hold || r.Approvers == nil {
+			continue
+		}
+		q, ok := asked[r.Name]
+		if !ok || !slices.Equal(q.Groups, r.Approvers.Groups) || q.Quorum != max(r.Approvers.Quorum, 1) || q.UnknownOwner != r.Approvers.UnknownOwner {
+			return fmt.Errorf("the ticket does not ask for what rule %s asks for", r.Name)
+		}
+		delete(asked, r.Name)
+	}
+	for name := range asked {
+		return fmt.Errorf("the ticket names rule %s, which holds nothing in the policy in force", name)
+	}
+	return nil
+}
+
+// Ruling implements evidence.Policy.
+func (p Recorded) Ruling(t *evidence.Ticket, r *evidence.Ruling) error {
+	if r.Proof.Kind != "ssh" {
+		return fmt.Errorf("a proof of the kind %q is not known", r.Proof.Kind)
+	}
+	said, err := approval.ParseStatement(r.Proof.Statement)
+	if err != nil {
+		return err
+	}
+	if said.Ticket != t.Ticket || said.Digest != t.Digest || said.Reason != r.Reason || said.Approve != (r.Verdict == "approve") {
+		return errors.New("what was signed is another ruling")
+	}
+	fingerprint, _, err := approval.VerifySSH(r.Proof.Statement, r.Proof.Signature)
+	if err != nil {
+		return err
+	}
+	if p.Config == nil {
+		return errors.New("the configuration knows no people")
+	}
+	person := p.Config.PersonOf(fingerprint)
+	switch {
+	case person == nil || person.Person != r.Person || r.Identity != fingerprint:
+		return fmt.Errorf("the key %s is not %s's by the configuration in force", fingerprint, r.Person)
+	case !slices.Equal(person.Groups, r.Groups):
+		return errors.New("the person has other groups by the configuration in force")
+	}
+	return nil
+}
 
 // Decide implements evidence.Policy.
 func (p Recorded) Decide(r *evidence.Request) (evidence.Decided, error) {

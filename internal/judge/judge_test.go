@@ -99,7 +99,7 @@ func TestSameDecision(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Principal = &req.Session.Principal
-		got, err := Recorded{p}.Decide(&req)
+		got, err := Recorded{Policy: p}.Decide(&req)
 		if err != nil {
 			t.Fatal(err)
 		}
