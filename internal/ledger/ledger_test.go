@@ -161,6 +161,9 @@ func TestPG45OpenIntentsAreClosedAfterACrash(t *testing.T) {
 		audit.New(evidence.KindSession, &evidence.Session{}),
 		{Kind: evidence.KindIntent, Exchange: 1, Decision: "allow", Meta: []byte("{}")},
 		{Kind: evidence.KindIntent, Exchange: 2, Decision: "deny", Meta: []byte("{}")},
+		{Kind: evidence.KindIntent, Exchange: 3, Decision: "hold", Meta: []byte("{}")}, // nobody had ruled
+		{Kind: evidence.KindIntent, Exchange: 4, Decision: "hold", Meta: []byte("{}")},
+		{Kind: evidence.KindRelease, Exchange: 4, Meta: []byte("{}")},
 	} {
 		r, err := s.Append(e)
 		if err == nil {
@@ -202,7 +205,7 @@ func TestPG45OpenIntentsAreClosedAfterACrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if statuses[1] != "unknown" || statuses[2] != "denied" || !ended {
+	if statuses[1] != "unknown" || statuses[2] != "denied" || statuses[3] != "denied" || statuses[4] != "unknown" || !ended {
 		t.Errorf("outcomes %v, ended %v", statuses, ended)
 	}
 	if err := l.Close(context.Background(), "test"); err != nil {

@@ -242,13 +242,15 @@ func TestHeldWithdrawn(t *testing.T) {
 		}()
 		return c, done
 	}
-	c, done := send()
+	// A driver sends a cancel when its connection breaks; this one only leaves.
+	fill(t, "2")
+	leaver := dialRaw(t, w.addr, "default", "agents", "orders")
+	leaver.send(query("DELETE FROM public.waits WHERE id = 2"))
 	tk := w.waiting(t)
-	_ = c.PgConn().Conn().Close()
-	<-done
+	_ = leaver.conn.Close()
 	late(tk, approval.Withdrawn)
 
-	c, done = send()
+	c, done := send()
 	tk = w.waiting(t)
 	if err := c.PgConn().CancelRequest(t.Context()); err != nil {
 		t.Fatal(err)
