@@ -11,16 +11,15 @@ import (
 
 // openTicket is what the builder keeps of a held request.
 type openTicket struct {
-	index    uint64
-	leaf     string
-	header   Header
-	body     Ticket
-	bound    TicketBound
-	rulings  map[string]Ruling // by person
-	order    []string
-	end      string // "released", "denied" and so on; "" while it waits
-	endIndex uint64
-	cause    string
+	index   uint64
+	leaf    string
+	header  Header
+	body    Ticket
+	bound   TicketBound
+	rulings map[string]Ruling // by person
+	order   []string
+	end     string // "released", "denied" and so on; "" while it waits
+	cause   string
 }
 
 // ticket takes an entry of a held request. The order is: intent, ticket, rulings, release or end, outcome.
@@ -152,7 +151,7 @@ func (b *Builder) ticketEnds(t *openTicket, h *Header, state, cause string) {
 		b.problem(Integrity, at(h.Index), "a ticket ends twice: %s and %s", t.end, state)
 		return
 	}
-	t.end, t.endIndex, t.cause = state, h.Index, cause
+	t.end, t.cause = state, cause
 }
 
 // heldOutcome checks what came of a held request, and writes its row.

@@ -40,7 +40,7 @@ type Request struct {
 
 // Decided is a decision as an intent records it.
 type Decided struct {
-	Decision string // "allow" or "deny", as in headers
+	Decision string // "allow", "hold" or "deny", as in headers
 	Rule     string
 	Code     string // of a denial
 	// Privileged by the published definition.

@@ -38,17 +38,10 @@ func ticketOf(t *approval.Ticket) *Ticket {
 	state, cause := t.State()
 	out := &Ticket{
 		ID: t.ID.String(), Digest: t.Digest, State: string(state), Cause: cause, Opened: t.Opened, Expires: t.Asked.Bound.Expires,
-		Requester: t.Asked.Requester, Bound: t.Bound, Rulings: []TicketRuling{},
-	}
-	for _, r := range t.Asked.Requirements {
-		out.Requires = append(out.Requires, evidence.Approvers{Rule: r.Rule, Groups: r.Groups, Quorum: max(r.Quorum, 1), UnknownOwner: r.UnknownOwner})
+		Requester: t.Asked.Requester, Requires: t.Asked.Requires(), Bound: t.Bound, Rulings: []TicketRuling{},
 	}
 	for _, r := range t.Rulings() {
-		verdict := "deny"
-		if r.Approve {
-			verdict = "approve"
-		}
-		out.Rulings = append(out.Rulings, TicketRuling{r.Person.Name, verdict, r.Reason, r.At})
+		out.Rulings = append(out.Rulings, TicketRuling{r.Person.Name, r.Verdict(), r.Reason, r.At})
 	}
 	return out
 }

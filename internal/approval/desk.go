@@ -68,10 +68,7 @@ func (d *Desk) Open(ctx context.Context, a Asked) (*Ticket, error) {
 	if err := d.enter(t); err != nil {
 		return nil, err
 	}
-	body := evidence.Ticket{Ticket: t.ID.String(), Digest: t.Digest, Bound: t.Bound, Requester: a.Requester, Behind: a.Behind}
-	for _, r := range a.Requirements {
-		body.Requires = append(body.Requires, evidence.Approvers{Rule: r.Rule, Groups: r.Groups, Quorum: max(r.Quorum, 1), UnknownOwner: r.UnknownOwner})
-	}
+	body := evidence.Ticket{Ticket: t.ID.String(), Digest: t.Digest, Bound: t.Bound, Requires: a.Requires(), Requester: a.Requester, Behind: a.Behind}
 	if err := a.Recorder.Record(ctx, evidence.KindTicket, &body); err != nil {
 		d.leave(t)
 		t.mu.Lock()
@@ -189,13 +186,9 @@ func (d *Desk) Rule(ctx context.Context, id evidence.ID, digest string, r Ruling
 	if err := t.may(&r); err != nil {
 		return "", err
 	}
-	verdict := "deny"
-	if r.Approve {
-		verdict = "approve"
-	}
 	err = t.Asked.Recorder.Record(ctx, evidence.KindRuling, &evidence.Ruling{
 		Ticket: t.ID.String(), Digest: t.Digest, Person: r.Person.Name, Identity: r.Person.Identity, Groups: r.Person.Groups,
-		Verdict: verdict, Reason: r.Reason, Proof: r.Proof,
+		Verdict: r.Verdict(), Reason: r.Reason, Proof: r.Proof,
 	})
 	if err != nil {
 		return "", fmt.Errorf("the ruling cannot be recorded, so it does not count: %w", err)

@@ -28,15 +28,11 @@ const statementHead = "gatebook-ruling 1"
 //
 // The fourth line is "approve" or "deny"; the fifth is a JSON string.
 func Statement(ticket, digest string, approve bool, reason string) string {
-	verdict := "deny"
-	if approve {
-		verdict = "approve"
-	}
 	quoted, err := json.Marshal(reason)
 	if err != nil { // a string always marshals
 		quoted = []byte(`""`)
 	}
-	return fmt.Sprintf("%s\nticket %s\ndigest %s\n%s\n%s\n", statementHead, ticket, digest, verdict, quoted)
+	return fmt.Sprintf("%s\nticket %s\ndigest %s\n%s\n%s\n", statementHead, ticket, digest, verdict(approve), quoted)
 }
 
 // Stated is what a statement says.

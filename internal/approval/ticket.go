@@ -59,6 +59,16 @@ type Ruling struct {
 	At      time.Time
 }
 
+// Verdict returns "approve" or "deny", as entries and statements have it.
+func (r *Ruling) Verdict() string { return verdict(r.Approve) }
+
+func verdict(approve bool) string {
+	if approve {
+		return "approve"
+	}
+	return "deny"
+}
+
 // A Recorder appends entries to the session of a ticket's request and waits until they are durable.
 type Recorder interface {
 	Record(ctx context.Context, kind evidence.Kind, body any) error
@@ -76,6 +86,14 @@ type Asked struct {
 	Expires time.Time
 	// Recorder takes the ticket's entries.
 	Recorder Recorder
+}
+
+// Requires returns the requirements as entries have them.
+func (a *Asked) Requires() (list []evidence.Approvers) {
+	for _, r := range a.Requirements {
+		list = append(list, evidence.Approvers{Rule: r.Rule, Groups: r.Groups, Quorum: max(r.Quorum, 1), UnknownOwner: r.UnknownOwner})
+	}
+	return list
 }
 
 // Ticket is a request that waits. All methods are safe for concurrent use.

@@ -138,11 +138,7 @@ func printReplay(out io.Writer, r *judge.Replay, groups []*judge.Group) {
 		}
 		fmt.Fprintln(out, ":")
 		for _, x := range g.Examples {
-			text := strings.Join(strings.Fields(x.Text), " ")
-			if runes := []rune(text); len(runes) > 120 {
-				text = string(runes[:119]) + "…"
-			}
-			fmt.Fprintf(out, "    entry %d: %s\n", x.Index, printable(text))
+			fmt.Fprintf(out, "    entry %d: %s\n", x.Index, oneLine(x.Text, 120))
 		}
 	}
 	if len(groups) > 0 {

@@ -14,7 +14,7 @@ import (
 // DefaultWithin is how long a held request waits where its rule does not say.
 const DefaultWithin = 30 * time.Minute
 
-// people checks people, owners and the default approvers.
+// people checks people and owners.
 func (ld *loader) people() {
 	c := &ld.l.Config
 	root := source{ld.main, ""}
@@ -62,7 +62,6 @@ func (ld *loader) people() {
 			ld.problem(root, where+".person", "%q must be letters, digits, . _ @ + and -", o.Person)
 		}
 	}
-	ld.approvers(root, c.Approvers)
 }
 
 // approvers checks who may release, and returns it as the policy takes it; nil for nobody.
