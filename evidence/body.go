@@ -126,7 +126,7 @@ type Key struct {
 type Admin struct {
 	Action string `json:"action"` // such as "query", "session-show", "export", "session-end"
 	Who    string `json:"who"`    // operating-system user, or identity
-	How    string `json:"how"`    // "socket" or "offline"
+	How    string `json:"how"`    // "socket", "offline" or "webhook"
 	PID    int    `json:"pid,omitempty"`
 	UID    int    `json:"uid"`
 	Detail any    `json:"detail,omitempty"`
@@ -325,6 +325,8 @@ type Approvers struct {
 	Groups       []string `json:"groups"`
 	Quorum       int      `json:"quorum"`
 	UnknownOwner bool     `json:"unknown_owner,omitempty"`
+	// BreakGlass are groups one of whose people can release it in an emergency, without the quorum.
+	BreakGlass []string `json:"break_glass,omitempty"`
 }
 
 // TicketBound is all that a ruling covers. If anything of it were different, the digest would be.
@@ -357,7 +359,7 @@ type Ruling struct {
 	Person   string      `json:"person"`
 	Identity string      `json:"identity"` // "issuer|name", or the fingerprint of a key
 	Groups   []string    `json:"groups"`
-	Verdict  string      `json:"verdict"` // "approve" or "deny"
+	Verdict  string      `json:"verdict"` // "approve", "deny" or "break-glass"
 	Reason   string      `json:"reason,omitempty"`
 	Proof    RulingProof `json:"proof"`
 }
@@ -378,6 +380,8 @@ type Release struct {
 	Digest  string   `json:"digest"`
 	Persons []string `json:"persons"` // who approved
 	Config  string   `json:"config"`  // digest of the configuration by which it was judged again
+	// BreakGlass is who let it through in an emergency, without the quorum.
+	BreakGlass string `json:"break_glass,omitempty"`
 }
 
 // TicketEnd is the body of a ticket-end entry: a held request is not let through.
@@ -386,6 +390,23 @@ type TicketEnd struct {
 	Digest string `json:"digest"`
 	State  string `json:"state"` // "denied", "expired", "withdrawn" or "void"
 	Cause  string `json:"cause,omitempty"`
+}
+
+// What alerts are about.
+const (
+	AlertBreakGlass    = "break-glass"    // a person let a held request through without the quorum
+	AlertWebhookFailed = "webhook-failed" // an alert could not be delivered to a webhook
+)
+
+// Alert is the body of an alert entry. It is durable before what it is about goes on.
+type Alert struct {
+	Alert     string `json:"alert"` // its ID
+	What      string `json:"what"`
+	Ticket    string `json:"ticket,omitempty"`
+	Person    string `json:"person,omitempty"`
+	Principal string `json:"principal,omitempty"` // "issuer|name"
+	Target    string `json:"target,omitempty"`
+	Text      string `json:"text"` // one line, with nothing of what an agent wrote
 }
 
 // Cancel is the body of a cancel entry.

@@ -36,6 +36,8 @@ func (b *Builder) session(s *openSession, h *Header, d *Disclosed, reason, leaf 
 		return b.outcome(s, h, body, leaf)
 	case KindTicket, KindRuling, KindRelease, KindTicketEnd:
 		return b.ticket(s, h, body, leaf)
+	case KindAlert:
+		b.alert(s, h, body)
 	case KindSessionEnd:
 		return b.sessionEnds(s, h, body)
 	}

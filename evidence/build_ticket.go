@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // openTicket is what the builder keeps of a held request.
@@ -20,7 +21,11 @@ type openTicket struct {
 	order   []string
 	end     string // "released", "denied" and so on; "" while it waits
 	cause   string
+	alarmed string // who broke the glass, by the alert
 }
+
+// minGlassReason is how many characters the reason has with which somebody breaks the glass.
+const minGlassReason = 10
 
 // ticket takes an entry of a held request. The order is: intent, ticket, rulings, release or end, outcome.
 func (b *Builder) ticket(s *openSession, h *Header, body []byte, leaf string) error {
@@ -104,6 +109,10 @@ func (b *Builder) ruled(t *openTicket, h *Header, body []byte) {
 		b.problem(Integrity, at(h.Index), "%q ruled on a request of their own", v.Person)
 	case h.Time.After(t.bound.Expires.Add(clockSlack)):
 		b.problem(Integrity, at(h.Index), "a ruling after the ticket's time was over")
+	case v.Verdict != verdictApprove && v.Verdict != verdictDeny && v.Verdict != verdictGlass:
+		b.problem(Integrity, at(h.Index), "a ruling with the verdict %q", v.Verdict)
+	case v.Verdict == verdictGlass && utf8.RuneCountInString(strings.TrimSpace(v.Reason)) < minGlassReason:
+		b.problem(Integrity, at(h.Index), "%s broke the glass without a reason", v.Person)
 	}
 	t.rulings[v.Person] = v
 	t.order = append(t.order, v.Person)
@@ -115,19 +124,31 @@ func (b *Builder) released(t *openTicket, h *Header, body []byte) {
 		return
 	}
 	b.sameTicket(t, h, v.Ticket, v.Digest)
-	for _, r := range t.rulings {
-		if r.Verdict != "approve" {
+	glass := ""
+	for _, name := range t.order {
+		switch r := t.rulings[name]; r.Verdict {
+		case verdictDeny:
 			b.problem(Integrity, at(h.Index), "it was released although %s had said no", r.Person)
+		case verdictGlass:
+			glass = r.Person
 		}
+	}
+	if glass != v.BreakGlass || glass != t.alarmed {
+		b.problem(Integrity, at(h.Index), "%q broke the glass by the rulings, %q by the alert, %q by the release", glass, t.alarmed, v.BreakGlass)
 	}
 	for _, q := range t.body.Requires {
 		n := 0
 		for _, r := range t.rulings {
-			if r.Verdict == "approve" && slices.ContainsFunc(r.Groups, func(g string) bool { return slices.Contains(q.Groups, g) }) {
+			if r.Verdict == verdictApprove && holdsOne(r.Groups, q.Groups) {
 				n++
 			}
 		}
-		if n < max(q.Quorum, 1) {
+		switch {
+		case glass != "":
+			if !holdsOne(t.rulings[glass].Groups, q.BreakGlass) {
+				b.problem(Integrity, at(h.Index), "%s broke the glass, whom rule %s does not let", glass, q.Rule)
+			}
+		case n < max(q.Quorum, 1):
 			b.problem(Integrity, at(h.Index), "it was released with %d of the %d approvals that rule %s asks for", n, q.Quorum, q.Rule)
 		}
 		if t.body.Requester == "" && q.UnknownOwner {
@@ -143,6 +164,39 @@ func (b *Builder) released(t *openTicket, h *Header, body []byte) {
 		b.problem(Integrity, at(h.Index), "it was released under another configuration than it was approved under")
 	}
 	b.ticketEnds(t, h, "released", "")
+}
+
+// Verdicts of rulings.
+const (
+	verdictApprove = "approve"
+	verdictDeny    = "deny"
+	verdictGlass   = "break-glass"
+)
+
+func holdsOne(have, want []string) bool {
+	return slices.ContainsFunc(have, func(g string) bool { return slices.Contains(want, g) })
+}
+
+// alert notes an alert, each of which is an exception. s is its session, nil for one of the book itself. One about a broken
+// glass follows the ruling of that person.
+func (b *Builder) alert(s *openSession, h *Header, body []byte) {
+	var v Alert
+	if !b.decode(h, body, &v) {
+		return
+	}
+	b.exception(h.Index, v.What, "%s", cutCell(v.Text))
+	if v.What != AlertBreakGlass {
+		return
+	}
+	var t *openTicket
+	if s != nil && s.intents[h.Exchange] != nil {
+		t = s.intents[h.Exchange].ticket
+	}
+	if t == nil || t.end != "" || v.Ticket != t.body.Ticket || t.rulings[v.Person].Verdict != verdictGlass {
+		b.problem(Integrity, at(h.Index), "an alert says that %q broke the glass, and no ruling says so", v.Person)
+		return
+	}
+	t.alarmed = v.Person
 }
 
 // ticketEnds notes a ticket's one end.
@@ -174,15 +228,19 @@ func (b *Builder) heldOutcome(s *openSession, in *openIntent, h *Header, o *Outc
 		t.end = "cut off"
 	}
 	var approved, denied []string
+	state := t.end
 	for _, name := range t.order {
-		if t.rulings[name].Verdict == "approve" {
+		switch t.rulings[name].Verdict {
+		case verdictApprove:
 			approved = append(approved, name)
-		} else {
+		case verdictGlass:
+			state = t.end + ", glass broken by " + name
+		default:
 			denied = append(denied, name)
 		}
 	}
 	return b.row(&popApprovals, t.index, h.Index, t.leaf, t.header.Time,
 		t.body.Ticket, s.id.String(), strconv.FormatUint(h.Exchange, 10), s.body.Principal.Issuer+"|"+s.body.Principal.Name, s.body.Target.Name,
-		strings.Join(t.bound.Rules, " "), t.body.Requester, t.end, strings.Join(approved, " "), strings.Join(denied, " "), t.cause, o.Status,
+		strings.Join(t.bound.Rules, " "), t.body.Requester, state, strings.Join(approved, " "), strings.Join(denied, " "), t.cause, o.Status,
 		string(AppendTime(nil, t.bound.Expires)), t.body.Digest, t.bound.Text)
 }

@@ -35,6 +35,7 @@ const (
 	KindPrincipal Kind = "principal" // binds an actor pseudonym to an identity
 	KindTarget    Kind = "target"    // binds a target pseudonym to a name
 	KindRefused   Kind = "refused"   // log-ins and cancels that led to no session
+	KindAlert     Kind = "alert"     // something that somebody should look at soon; also in a session
 
 	KindSession    Kind = "session"     // a principal opened a session
 	KindUpstream   Kind = "upstream"    // the session reached its target
@@ -56,7 +57,7 @@ const (
 var kinds = func() map[string]Kind {
 	m := make(map[string]Kind)
 	for _, k := range []Kind{
-		KindBoot, KindStop, KindHeartbeat, KindConfig, KindKey, KindAdmin, KindGate, KindPrincipal, KindTarget, KindRefused,
+		KindBoot, KindStop, KindHeartbeat, KindConfig, KindKey, KindAdmin, KindGate, KindPrincipal, KindTarget, KindRefused, KindAlert,
 		KindSession, KindUpstream, KindIdentity, KindIntent, KindRequest, KindAnswer, KindOutcome, KindTicket, KindRuling, KindRelease, KindTicketEnd, KindCancel, KindNote, KindSessionEnd,
 	} {
 		m[string(k)] = k

@@ -263,6 +263,8 @@ func (b *Builder) control(h *Header, body []byte, leaf string) error {
 		if b.scope.Filter.TargetID != "" && v.TargetID == b.scope.Filter.TargetID {
 			b.filterTarget(h, v.Name)
 		}
+	case KindAlert:
+		b.alert(nil, h, body)
 	case KindRefused:
 		var v Refused
 		if b.decode(h, body, &v) {

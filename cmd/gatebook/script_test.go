@@ -40,9 +40,12 @@ func TestMain(m *testing.M) {
 //	g ARG...   gatebook with that gateway's configuration
 //	until PATTERN ARG...   repeats g until its output matches, at most 15 s
 //	psql& NAME[:GROUP,...] ARG...   the same in the background; psql-wait waits for its end and has its output, psql-kill ends it
-//	people NAME...   adds persons with the SSH keys NAME.pub to the configuration: ben is a dba, ana answers for worker and helper
+//	people NAME...   adds persons with the SSH keys NAME.pub to the configuration: ben is a dba, dora is on call, ana is both and answers for worker and helper
 //	ticket COMMAND ARG...   gatebook ticket with the newest ticket's ID
 //	count N TABLE CONDITION   looks into the database past the gateway
+//	hook start   a server that takes messages of the gateway, which is told of it; hook got PATTERN waits for a message with it, signed as it must be
+//	stop session|principal ARG...   gatebook session end with the open session's ID, or gatebook principal suspend; then the psql in
+//	the background must have ended, all within 2 s
 //	edit FILE OLD NEW   replaces a text in a file; \n in NEW is a line end
 //
 // and the conditions [office] (Monday to Friday, 08:00 to 18:00 UTC) and [closing] (that is about to change).
@@ -84,7 +87,12 @@ func TestScripts(t *testing.T) {
 			g := &scriptGate{server: server, issuer: issuer, database: name, dir: filepath.Join(e.WorkDir, "gate")}
 			e.Values[gateKey{}] = g
 			e.Setenv("DATABASE", name)
-			e.Defer(func() { _ = g.stop() })
+			e.Defer(func() {
+				_ = g.stop()
+				if g.hook != nil {
+					g.hook.Close()
+				}
+			})
 			return g.prepare()
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -100,6 +108,8 @@ func TestScripts(t *testing.T) {
 			"count":     scriptCount,
 			"until":     scriptUntil,
 			"edit":      scriptEdit,
+			"hook":      scriptHook,
+			"stop":      scriptStop,
 		},
 		Condition: func(name string) (bool, error) {
 			now := time.Now().UTC()
@@ -129,6 +139,7 @@ type scriptGate struct {
 	log     *logLines
 	address string
 	done    chan error
+	hook    *hookServer
 }
 
 // prepare makes a book and a configuration, where the script has not brought one.
@@ -396,7 +407,7 @@ func scriptPSQLKill(ts *testscript.TestScript, _ bool, _ []string) {
 
 func scriptPeople(ts *testscript.TestScript, _ bool, args []string) {
 	g := gateOf(ts)
-	groups := map[string]string{"ana": "dba", "ben": "dba"}
+	groups := map[string]string{"ana": "dba, oncall", "ben": "dba", "dora": "oncall"}
 	var b strings.Builder
 	b.WriteString("owners: [{principal: 'ci|worker', person: ana}, {principal: 'ci|helper', person: ana}]\npeople:\n")
 	for _, name := range args {

@@ -205,6 +205,8 @@ type Approvers struct {
 	Within, InTransaction time.Duration
 	// UnknownOwner: it can be released although nobody knows the person behind the request.
 	UnknownOwner bool
+	// BreakGlass are groups of people one of whom can release it in an emergency, without the quorum; nil for nobody.
+	BreakGlass []string
 }
 
 // Decision is what a policy says of one request.

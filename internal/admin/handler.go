@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/gatebook/gatebook/internal/approval"
+	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/ledger"
 	"github.com/gatebook/gatebook/internal/secret"
 )
@@ -88,6 +89,29 @@ func (s *Service) Handler() http.Handler {
 		}
 		reply(w, t, err)
 	})
+	m.HandleFunc("GET /v1/principals/suspended", func(w http.ResponseWriter, r *http.Request) {
+		c, err := caller(r.Context())
+		var list []enforce.Suspension
+		if err == nil {
+			list, err = s.Suspended(r.Context(), c)
+		}
+		reply(w, list, err)
+	})
+	m.HandleFunc("POST /v1/principals/suspend", func(w http.ResponseWriter, r *http.Request) {
+		c, err := caller(r.Context())
+		var in SuspendRequest
+		var out *SuspendAnswer
+		if err == nil {
+			err = decode(r, &in)
+		}
+		if err == nil {
+			out, err = s.Suspend(r.Context(), c, in)
+		}
+		reply(w, out, err)
+	})
+	m.HandleFunc("POST /v1/principals/resume", post(func(ctx context.Context, c Caller, _ *http.Request, in *SuspendRequest) error {
+		return s.ResumePrincipal(ctx, c, *in)
+	}))
 	m.HandleFunc("GET /v1/watch/tickets", s.stream(func(ctx context.Context, c Caller, _ *http.Request, out func(any) error) error {
 		return s.WatchTickets(ctx, c, func(t *Ticket) error { return out(t) })
 	}))

@@ -36,7 +36,7 @@ type Index interface {
 // Caller says who uses the service.
 type Caller struct {
 	Who string // operating-system user
-	How string // "socket" or "offline"
+	How string // "socket", "offline" or "webhook"
 	UID int
 	PID int
 }
@@ -56,7 +56,9 @@ type Service struct {
 	// Desk holds requests that wait for people, nil where no gateway runs; PersonOf says whose a key is, nil for nobody.
 	Desk     *approval.Desk
 	PersonOf func(fingerprint string) *approval.Person
-	Check    func(ctx context.Context) []Finding
+	// Suspensions keep principals out, nil where no gateway runs.
+	Suspensions Suspensions
+	Check       func(ctx context.Context) []Finding
 	// NewReviewer reads a recorded configuration for ListAccess; nil where no gateway runs.
 	NewReviewer func(c *evidence.Config) (Reviewer, error)
 }

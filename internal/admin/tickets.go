@@ -29,7 +29,7 @@ type Ticket struct {
 // TicketRuling is what a person said.
 type TicketRuling struct {
 	Person  string    `json:"person"`
-	Verdict string    `json:"verdict"` // "approve" or "deny"
+	Verdict string    `json:"verdict"` // "approve", "deny" or "break-glass"
 	Reason  string    `json:"reason,omitempty"`
 	Time    time.Time `json:"time"`
 }
@@ -41,7 +41,7 @@ func ticketOf(t *approval.Ticket) *Ticket {
 		Requester: t.Asked.Requester, Requires: t.Asked.Requires(), Bound: t.Bound, Rulings: []TicketRuling{},
 	}
 	for _, r := range t.Rulings() {
-		out.Rulings = append(out.Rulings, TicketRuling{r.Person.Name, r.Verdict(), r.Reason, r.At})
+		out.Rulings = append(out.Rulings, TicketRuling{r.Person.Name, string(r.Verdict), r.Reason, r.At})
 	}
 	return out
 }
@@ -146,7 +146,7 @@ func (s *Service) RuleTicket(ctx context.Context, c Caller, id string, r RuleReq
 		return nil, err
 	}
 	_, err = s.Desk.Rule(ctx, sid, said.Digest, approval.Ruling{
-		Person: *person, Approve: said.Approve, Reason: said.Reason, At: time.Now().UTC(),
+		Person: *person, Verdict: said.Verdict, Reason: said.Reason, At: time.Now().UTC(),
 		Proof: evidence.RulingProof{Kind: "ssh", Statement: r.Statement, Signature: r.Signature, Key: key},
 	})
 	if err != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/gatebook/gatebook/internal/ledger"
 	"github.com/gatebook/gatebook/internal/server"
 	"github.com/gatebook/gatebook/internal/vfs"
+	"github.com/gatebook/gatebook/internal/webhook"
 )
 
 // Names in the data directory that belong to app.
@@ -150,6 +151,8 @@ type App struct {
 	server   *server.Server
 	drivers  map[string]engine.Driver
 	ops      *ops
+	herald   *herald
+	inbound  *webhook.Receiver
 
 	mu  sync.Mutex // guards cfg and the reload
 	cfg *config.Loaded
@@ -180,12 +183,26 @@ func (a *App) build(ctx context.Context) error {
 	if a.verifier, err = verifier(ctx, a.cfg); err != nil {
 		return err
 	}
+	kept, err := readSuspended(a.book.fs, DataDir(a.cfg))
+	if err != nil {
+		return err
+	}
+	if a.herald, err = newHerald(a, ""); err != nil {
+		return err
+	}
+	if a.inbound, err = newReceiver(a); err != nil {
+		return err
+	}
 	desk := approval.NewDesk(a.log)
+	desk.Listen(a.herald)
 	a.gate = enforce.New(enforce.Options{
 		Desk: desk, People: persons{a},
 		Verifier: a.verifier, Recorder: a.book.Ledger, Snapshot: snap, Release: a.cfg.Sync == config.SyncRelease, Log: a.log,
 		Dialer: &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second},
 	})
+	for _, s := range kept {
+		a.gate.Suspend(s)
+	}
 	a.book.mu.Lock()
 	a.book.gate = a.gate
 	a.book.mu.Unlock()
@@ -193,6 +210,7 @@ func (a *App) build(ctx context.Context) error {
 	a.book.Admin.Reload = a.Reload
 	a.book.Admin.Desk, a.book.Admin.PersonOf = desk, persons{a}.of
 	a.book.Admin.NewReviewer = newReviewer
+	a.book.Admin.Suspensions = &suspensions{gate: a.gate, fs: a.book.fs, dir: DataDir(a.cfg), config: a.config}
 	conns := a.cfg.Limits.Connections
 	if conns == 0 {
 		conns = config.DefaultConnections
@@ -247,6 +265,19 @@ func (a *App) Run(ctx, hard context.Context) error {
 	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer end(nil)
 	var group sync.WaitGroup
+	// Webhooks hear of the last alerts, too: they end when nothing else runs.
+	tell, endTelling := context.WithCancel(context.WithoutCancel(ctx))
+	defer endTelling()
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		a.herald.sender.Run(tell)
+	}()
+	join := func() {
+		group.Wait()
+		endTelling()
+		<-told
+	}
 	failed := make(chan error, 4)
 	back := func(f func(context.Context) error) {
 		group.Go(func() {
@@ -263,7 +294,7 @@ func (a *App) Run(ctx, hard context.Context) error {
 	wait, err := a.book.Admin.Serve(life, filepath.Join(DataDir(a.cfg), socketName), a.log)
 	if err != nil {
 		end(err)
-		group.Wait()
+		join()
 		return errors.Join(err, a.server.Stop(), a.book.Close(life, "start failed"))
 	}
 	back(func(context.Context) error { return wait() })
@@ -283,7 +314,7 @@ func (a *App) Run(ctx, hard context.Context) error {
 		cause = fatal.Error()
 	}
 	a.log.Info("stopping", "cause", cause)
-	return errors.Join(fatal, a.stop(hard, cut, end, &group, cause))
+	return errors.Join(fatal, a.stop(hard, cut, end, join, cause))
 }
 
 // watch looks after the book: it records when the disk is low and when that
@@ -318,7 +349,7 @@ func (a *App) watch(ctx context.Context) error {
 	}
 }
 
-func (a *App) stop(hard context.Context, cut, end context.CancelCauseFunc, group *sync.WaitGroup, cause string) error {
+func (a *App) stop(hard context.Context, cut, end context.CancelCauseFunc, join func(), cause string) error {
 	errs := []error{a.server.Stop()}
 	drain, stop := context.WithTimeout(hard, a.cfg.Limits.ShutdownDrain.Or(config.DefaultShutdownDrain))
 	defer stop()
@@ -329,7 +360,7 @@ func (a *App) stop(hard context.Context, cut, end context.CancelCauseFunc, group
 	a.server.Wait()
 	a.verifier.Close()
 	end(nil)
-	group.Wait()
+	join()
 	final, stopFinal := context.WithTimeout(context.WithoutCancel(hard), 15*time.Second)
 	defer stopFinal()
 	return errors.Join(append(errs, a.book.Close(final, cause))...)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/gatebook/gatebook/internal/engine"
 	"github.com/gatebook/gatebook/internal/engine/postgres"
 	"github.com/gatebook/gatebook/internal/secret"
+	"github.com/gatebook/gatebook/internal/webhook"
 )
 
 // Check resolves every secret, asks every issuer for its keys, dials every
@@ -29,6 +32,7 @@ func Check(ctx context.Context, c *config.Loaded, book *Book, log *slog.Logger) 
 		return k.list
 	}
 	k.issuers()
+	k.webhooks()
 	k.targets(book, log)
 	return k.list
 }
@@ -203,4 +207,22 @@ func (k *checker) probe(gate *enforce.Gate, driver engine.Driver, target, role s
 		detail += fmt.Sprintf(", note: rights beyond reading and writing: %v", p.Rights)
 	}
 	return detail, nil
+}
+
+// webhooks reads the secrets with which messages are signed. Nothing is sent.
+func (k *checker) webhooks() {
+	secrets := make(map[string]string)
+	for _, w := range k.c.Webhooks {
+		secrets["webhook "+w.Name] = w.Secret
+	}
+	for _, in := range k.c.Inbound {
+		secrets["inbound "+in.Name] = in.Secret
+	}
+	for _, what := range slices.Sorted(maps.Keys(secrets)) {
+		ref, err := secret.ParseRef(secrets[what], k.c.Dir)
+		if err == nil {
+			err = webhook.CheckSecret(ref)
+		}
+		k.add(what, err, "its secret can sign")
+	}
 }

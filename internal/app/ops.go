@@ -81,7 +81,7 @@ func (a *App) ready() error {
 type collector struct{ a *App }
 
 var descs = struct {
-	ready, sessions, running, exchanges, refused, conns, accepted, rejected, entries, syncs, syncTime, bytes, free, queued, segments, lag *prometheus.Desc
+	ready, sessions, running, exchanges, refused, conns, accepted, rejected, entries, syncs, syncTime, bytes, free, queued, segments, lag, alerts, deliveries *prometheus.Desc
 }{
 	ready:     desc("gatebook_ready", "1 if the gate admits sessions."),
 	sessions:  desc("gatebook_sessions_open", "Open sessions."),
@@ -99,6 +99,9 @@ var descs = struct {
 	queued:    desc("gatebook_journal_queued_bytes", "Bytes waiting to be written."),
 	segments:  desc("gatebook_journal_segments", "Segments of the journal."),
 	lag:       desc("gatebook_index_lag_entries", "Entries that the query tables do not have yet."),
+	alerts:    prometheus.NewDesc("gatebook_alerts_total", "Alerts, by what they are about.", []string{"what"}, nil),
+	deliveries: prometheus.NewDesc("gatebook_webhook_deliveries_total", "Attempts to deliver messages to webhooks, by their result.",
+		[]string{"hook", "result"}, nil),
 }
 
 func desc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
@@ -133,4 +136,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(descs.queued, float64(j.Queued))
 	gauge(descs.segments, float64(j.Segments))
 	gauge(descs.lag, float64(c.a.book.index.lag()))
+	for what, n := range c.a.herald.counts() {
+		ch <- prometheus.MustNewConstMetric(descs.alerts, prometheus.CounterValue, float64(n), what)
+	}
+	for r, n := range c.a.herald.sender.Results() {
+		ch <- prometheus.MustNewConstMetric(descs.deliveries, prometheus.CounterValue, float64(n), r.Hook, r.Result)
+	}
 }

@@ -1,13 +1,8 @@
 package app
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"path/filepath"
 
 	"github.com/gatebook/gatebook/evidence"
@@ -16,13 +11,10 @@ import (
 	"github.com/gatebook/gatebook/internal/vfs"
 )
 
-// Names of the signers in force in the data directory. They are kept there and not
+// signersName is the file of the signers in force in the data directory. They are kept there and not
 // beside the configuration, because whoever writes the configuration could else
 // take out the block that says who must sign it.
-const (
-	signersName    = "signers.json"
-	signersNewName = "signers.json.new"
-)
+const signersName = "signers.json"
 
 // maxKeptSigners bounds the file, in bytes.
 const maxKeptSigners = 4 << 20
@@ -36,34 +28,16 @@ type keptSigners struct {
 // readSigners returns the signers last in force, nil if there never were any.
 // What cannot be understood is an error: to go on without would be to ask nobody.
 func readSigners(fsys vfs.FS, dir string) (*config.Signers, error) {
-	name := path.Join(dir, signersName)
-	f, err := fsys.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
 	damaged := func(err error) error {
-		return fmt.Errorf("%s says whose signatures the configuration needs and cannot be read: restore it from a backup of the data directory: %w", name, err)
-	}
-	size, err := f.Size()
-	if err != nil {
-		return nil, damaged(err)
-	}
-	if size > maxKeptSigners {
-		return nil, damaged(fmt.Errorf("%d bytes, at most %d", size, maxKeptSigners))
-	}
-	text := make([]byte, size)
-	if _, err := f.ReadAt(text, 0); err != nil {
-		return nil, damaged(err)
+		return fmt.Errorf("%s says whose signatures the configuration needs and cannot be read: restore it from a backup of the data directory: %w",
+			filepath.Join(dir, signersName), err)
 	}
 	var k keptSigners
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&k); err != nil {
+	switch found, err := readKept(fsys, dir, signersName, maxKeptSigners, &k); {
+	case err != nil:
 		return nil, damaged(err)
+	case !found:
+		return nil, nil
 	}
 	if k.Format != 1 {
 		return nil, damaged(fmt.Errorf("format %d, this program knows 1", k.Format))
@@ -80,26 +54,7 @@ func readSigners(fsys vfs.FS, dir string) (*config.Signers, error) {
 // writeSigners replaces the file. When it returns nil the new signers are
 // durable; after an error or a crash it holds the old or the new ones.
 func writeSigners(fsys vfs.FS, dir string, s *config.Signers) error {
-	text, err := json.MarshalIndent(keptSigners{Format: 1, Signers: s}, "", "  ")
-	if err != nil {
-		return err
-	}
-	temp := path.Join(dir, signersNewName)
-	if err := fsys.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash
-		return err
-	}
-	f, err := fsys.Create(temp)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(append(text, '\n'), 0)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := fsys.Rename(temp, path.Join(dir, signersName)); err != nil {
-		return err
-	}
-	return fsys.SyncDir(dir)
+	return writeKept(fsys, dir, signersName, keptSigners{Format: 1, Signers: s})
 }
 
 // inForce returns whose signatures a configuration needs; nil if nobody's.

@@ -399,7 +399,7 @@ func TestSignersKeptFirst(t *testing.T) {
 	}
 	p.write(t, "gatebook.yaml", string(main)+k.block(1, "ana"))
 	k.sign(t, p, "ana")
-	disk.FailOp(faultfs.OpSync, faultfs.EIO, func(name string) bool { return strings.HasSuffix(name, signersNewName) })
+	disk.FailOp(faultfs.OpSync, faultfs.EIO, func(name string) bool { return strings.HasSuffix(name, signersName+".new") })
 	if err := a.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot be kept") || a.cfg != before {
 		t.Errorf("%v", err)
 	}

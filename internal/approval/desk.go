@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gatebook/gatebook/evidence"
 )
@@ -34,12 +35,24 @@ var (
 	ErrTwice     = errors.New("you have ruled on this ticket already")
 	ErrTooMany   = errors.New("too many requests of this principal wait already")
 	ErrNoQuorum  = errors.New("nobody may rule on this request")
+	ErrGlass     = errors.New("none of your groups may break the glass for all that hold this request")
+	ErrReason    = fmt.Errorf("who breaks the glass says why, in %d characters or more", minGlassReason)
+	errVerdict   = errors.New("a ruling approves, denies or breaks the glass")
 	errOtherText = errors.New("the ruling is about another ticket")
 )
 
+// A Listener hears of every change, in the order in which each ticket changes. Its methods must not block, and not call the desk.
+type Listener interface {
+	// Ticket is called once a ticket is open, and with each state that it reaches, when its entry is durable.
+	Ticket(t *Ticket, s State)
+	// Alert is called once an alert is durable, before what it is about goes on.
+	Alert(a *evidence.Alert)
+}
+
 // Desk keeps the tickets of a running gateway. Safe for concurrent use.
 type Desk struct {
-	log *slog.Logger
+	log      *slog.Logger
+	listener Listener
 
 	mu      sync.Mutex
 	tickets map[evidence.ID]*Ticket
@@ -51,6 +64,9 @@ type Desk struct {
 func NewDesk(log *slog.Logger) *Desk {
 	return &Desk{log: log, tickets: make(map[evidence.ID]*Ticket), watch: make(map[chan *Ticket]bool)}
 }
+
+// Listen names who hears of changes. It is called once, before the first ticket.
+func (d *Desk) Listen(l Listener) { d.listener = l }
 
 // Open opens a ticket and waits until its entry is durable. An error refuses the request.
 func (d *Desk) Open(ctx context.Context, a Asked) (*Ticket, error) {
@@ -76,10 +92,11 @@ func (d *Desk) Open(ctx context.Context, a Asked) (*Ticket, error) {
 		t.mu.Unlock()
 		return nil, err
 	}
+	d.changed(t, Open)
+	d.tell(t, Open)
 	t.mu.Lock()
-	t.timer = time.AfterFunc(time.Until(a.Expires), func() { t.end(context.Background(), Open, Expired, "nobody ruled in time") })
+	t.timer = time.AfterFunc(time.Until(a.Expires), func() { t.endOpen(context.Background(), Expired, "nobody ruled in time") })
 	t.mu.Unlock()
-	d.changed(t)
 	return t, nil
 }
 
@@ -111,9 +128,15 @@ func (d *Desk) leave(t *Ticket) {
 	delete(d.tickets, t.ID)
 }
 
+// tell tells the listener of a state that a ticket has reached.
+func (d *Desk) tell(t *Ticket, s State) {
+	if d.listener != nil {
+		d.listener.Ticket(t, s)
+	}
+}
+
 // changed tells those who watch, and forgets tickets that ended long ago.
-func (d *Desk) changed(t *Ticket) {
-	state, _ := t.State()
+func (d *Desk) changed(t *Ticket, state State) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if state != Open && state != Approved {
@@ -172,8 +195,9 @@ func (d *Desk) Get(id evidence.ID) (*Ticket, error) {
 }
 
 // Rule takes one person's ruling, whose proof the caller has verified over the ticket's digest. It returns when the ruling is
-// durable, and the state that it led to.
+// durable, and the state that it led to. The end of ctx does not stop it: a ruling in the book counts.
 func (d *Desk) Rule(ctx context.Context, id evidence.ID, digest string, r Ruling) (State, error) {
+	ctx = context.WithoutCancel(ctx)
 	t, err := d.Get(id)
 	if err != nil {
 		return "", err
@@ -188,25 +212,46 @@ func (d *Desk) Rule(ctx context.Context, id evidence.ID, digest string, r Ruling
 	}
 	err = t.Asked.Recorder.Record(ctx, evidence.KindRuling, &evidence.Ruling{
 		Ticket: t.ID.String(), Digest: t.Digest, Person: r.Person.Name, Identity: r.Person.Identity, Groups: r.Person.Groups,
-		Verdict: r.Verdict(), Reason: r.Reason, Proof: r.Proof,
+		Verdict: string(r.Verdict), Reason: r.Reason, Proof: r.Proof,
 	})
 	if err != nil {
 		return "", fmt.Errorf("the ruling cannot be recorded, so it does not count: %w", err)
+	}
+	if r.Verdict == BreakGlass {
+		if err := t.alarm(ctx, &r); err != nil {
+			return "", fmt.Errorf("the alert cannot be recorded, so the ruling does not count: %w", err)
+		}
 	}
 	t.mu.Lock()
 	t.rulings = append(t.rulings, r)
 	met := t.met()
 	t.mu.Unlock()
 	switch {
-	case !r.Approve:
+	case r.Verdict == Deny:
 		t.end(ctx, Open, Denied, "by "+r.Person.Name)
-	case met:
+	case met || r.Verdict == BreakGlass:
 		t.turn(Open, Approved, "", func() {})
 	default:
-		d.changed(t)
+		d.changed(t, Open)
 	}
 	state, _ := t.State()
 	return state, nil
+}
+
+// alarm records that a person breaks the glass, and tells the listener once that is durable.
+func (t *Ticket) alarm(ctx context.Context, r *Ruling) error {
+	b := &t.Asked.Bound
+	a := &evidence.Alert{
+		Alert: evidence.NewID().String(), What: evidence.AlertBreakGlass, Ticket: t.ID.String(), Person: r.Person.Name, Principal: b.Principal, Target: b.Target,
+		Text: fmt.Sprintf("%s broke the glass for a request of %s on %s (rules: %s)", r.Person.Name, b.Principal, b.Target, strings.Join(b.Rules, ", ")),
+	}
+	if err := t.Asked.Recorder.Record(ctx, evidence.KindAlert, a); err != nil {
+		return err
+	}
+	if l := t.desk.listener; l != nil {
+		l.Alert(a)
+	}
+	return nil
 }
 
 // may says why a person cannot rule on a ticket, nil if the person can.
@@ -222,20 +267,38 @@ func (t *Ticket) may(r *Ruling) error {
 	case p.Name == t.Asked.Requester || slices.Contains(t.Asked.Behind, p.Name):
 		return ErrSelf
 	}
-	useful := false
-	for _, q := range t.Asked.Requirements {
-		if t.Asked.Requester == "" && !q.UnknownOwner && r.Approve {
-			return ErrNobody
-		}
-		useful = useful || holdsOne(p.Groups, q.Groups)
-	}
-	if !useful {
-		return ErrNotYours
+	if err := t.entitled(r); err != nil {
+		return err
 	}
 	for i := range t.rulings {
 		if t.rulings[i].Person.Name == p.Name {
 			return ErrTwice
 		}
+	}
+	return nil
+}
+
+// entitled says why a person's groups do not suffice for a verdict, nil if they do. One who approves or denies is asked by one
+// of the rules that hold; one who breaks the glass may do so for all of them.
+func (t *Ticket) entitled(r *Ruling) error {
+	if _, ok := ParseVerdict(string(r.Verdict)); !ok {
+		return errVerdict
+	}
+	useful, glass := false, true
+	for _, q := range t.Asked.Requirements {
+		if t.Asked.Requester == "" && !q.UnknownOwner && r.Verdict != Deny {
+			return ErrNobody
+		}
+		useful = useful || holdsOne(r.Person.Groups, q.Groups)
+		glass = glass && holdsOne(r.Person.Groups, q.BreakGlass)
+	}
+	switch {
+	case r.Verdict != BreakGlass && !useful:
+		return ErrNotYours
+	case r.Verdict == BreakGlass && !glass:
+		return ErrGlass
+	case r.Verdict == BreakGlass && utf8.RuneCountInString(strings.TrimSpace(r.Reason)) < minGlassReason:
+		return ErrReason
 	}
 	return nil
 }

@@ -12,8 +12,11 @@ import (
 // SSHNamespace is the namespace of SSH signatures of rulings (ssh-keygen -Y sign -n).
 const SSHNamespace = "gatebook-ruling"
 
-// maxReason bounds a ruling's reason, in bytes.
-const maxReason = 2000
+// maxReason bounds a ruling's reason, in bytes. Breaking the glass needs one of minGlassReason characters.
+const (
+	maxReason      = 2000
+	minGlassReason = 10
+)
 
 // statementHead is the first line of what a person signs.
 const statementHead = "gatebook-ruling 1"
@@ -26,19 +29,19 @@ const statementHead = "gatebook-ruling 1"
 //	approve
 //	"REASON"
 //
-// The fourth line is "approve" or "deny"; the fifth is a JSON string.
-func Statement(ticket, digest string, approve bool, reason string) string {
+// The fourth line is the verdict; the fifth is a JSON string.
+func Statement(ticket, digest string, v Verdict, reason string) string {
 	quoted, err := json.Marshal(reason)
 	if err != nil { // a string always marshals
 		quoted = []byte(`""`)
 	}
-	return fmt.Sprintf("%s\nticket %s\ndigest %s\n%s\n%s\n", statementHead, ticket, digest, verdict(approve), quoted)
+	return fmt.Sprintf("%s\nticket %s\ndigest %s\n%s\n%s\n", statementHead, ticket, digest, v, quoted)
 }
 
 // Stated is what a statement says.
 type Stated struct {
 	Ticket, Digest string
-	Approve        bool
+	Verdict        Verdict
 	Reason         string
 }
 
@@ -50,11 +53,11 @@ func ParseStatement(text string) (Stated, error) {
 		return Stated{}, bad
 	}
 	var s Stated
-	var ok1, ok2 bool
+	var ok1, ok2, ok3 bool
 	s.Ticket, ok1 = strings.CutPrefix(lines[1], "ticket ")
 	s.Digest, ok2 = strings.CutPrefix(lines[2], "digest ")
-	s.Approve = lines[3] == "approve"
-	if !ok1 || !ok2 || json.Unmarshal([]byte(lines[4]), &s.Reason) != nil || Statement(s.Ticket, s.Digest, s.Approve, s.Reason) != text {
+	s.Verdict, ok3 = ParseVerdict(lines[3])
+	if !ok1 || !ok2 || !ok3 || json.Unmarshal([]byte(lines[4]), &s.Reason) != nil || Statement(s.Ticket, s.Digest, s.Verdict, s.Reason) != text {
 		return Stated{}, bad
 	}
 	if len(s.Reason) > maxReason {

@@ -50,23 +50,30 @@ type Person struct {
 	Agent bool
 }
 
+// Verdict is what a ruling comes to, as entries and statements have it.
+type Verdict string
+
+// Verdicts.
+const (
+	Approve Verdict = "approve"
+	Deny    Verdict = "deny"
+	// BreakGlass lets the request through in an emergency, whatever quorum is asked for. It is alarmed.
+	BreakGlass Verdict = "break-glass"
+)
+
+// ParseVerdict reads a verdict in its one form.
+func ParseVerdict(text string) (v Verdict, ok bool) {
+	v = Verdict(text)
+	return v, v == Approve || v == Deny || v == BreakGlass
+}
+
 // Ruling is what one person says of one ticket.
 type Ruling struct {
 	Person  Person
-	Approve bool
+	Verdict Verdict
 	Reason  string
 	Proof   evidence.RulingProof
 	At      time.Time
-}
-
-// Verdict returns "approve" or "deny", as entries and statements have it.
-func (r *Ruling) Verdict() string { return verdict(r.Approve) }
-
-func verdict(approve bool) string {
-	if approve {
-		return "approve"
-	}
-	return "deny"
 }
 
 // A Recorder appends entries to the session of a ticket's request and waits until they are durable.
@@ -91,7 +98,9 @@ type Asked struct {
 // Requires returns the requirements as entries have them.
 func (a *Asked) Requires() (list []evidence.Approvers) {
 	for _, r := range a.Requirements {
-		list = append(list, evidence.Approvers{Rule: r.Rule, Groups: r.Groups, Quorum: max(r.Quorum, 1), UnknownOwner: r.UnknownOwner})
+		list = append(list, evidence.Approvers{
+			Rule: r.Rule, Groups: r.Groups, Quorum: max(r.Quorum, 1), UnknownOwner: r.UnknownOwner, BreakGlass: r.BreakGlass,
+		})
 	}
 	return list
 }
@@ -107,7 +116,7 @@ type Ticket struct {
 	desk *Desk
 	done chan struct{} // closed at the first state other than Open
 
-	// ruling is held while an entry of the ticket becomes durable: rulings come one after the other.
+	// ruling is held while rulings, their alerts, and the end or release become durable: one comes after the other.
 	ruling sync.Mutex
 
 	mu      sync.Mutex
@@ -148,10 +157,11 @@ func (t *Ticket) turn(from, to State, cause string, then func()) bool {
 	}
 	t.mu.Unlock()
 	then()
+	t.desk.changed(t, to)
+	t.desk.tell(t, to) // before anybody goes on from here: changes are told in their order
 	if from == Open {
 		close(t.done)
 	}
-	t.desk.changed(t)
 	return true
 }
 
@@ -171,7 +181,15 @@ func (t *Ticket) recordEnd(ctx context.Context, to State, cause string) {
 
 // Withdraw ends an open ticket whose request is gone. It reports whether the ticket was open.
 func (t *Ticket) Withdraw(ctx context.Context, cause string) bool {
-	return t.end(ctx, Open, Withdrawn, cause)
+	return t.endOpen(ctx, Withdrawn, cause)
+}
+
+// endOpen ends an open ticket from outside of a ruling. It lets one that is becoming durable finish: no ruling, and no alert of
+// one, stands behind the end.
+func (t *Ticket) endOpen(ctx context.Context, to State, cause string) bool {
+	t.ruling.Lock()
+	defer t.ruling.Unlock()
+	return t.end(ctx, Open, to, cause)
 }
 
 // Void ends an approved ticket that was judged otherwise at the release.
@@ -184,17 +202,21 @@ func (t *Ticket) Void(ctx context.Context, cause string) bool {
 func (t *Ticket) Release(ctx context.Context, config string) error {
 	t.ruling.Lock()
 	defer t.ruling.Unlock()
-	if !t.turn(Approved, Released, "", func() {}) {
+	r := evidence.Release{Ticket: t.ID.String(), Digest: t.Digest, Config: config}
+	for _, ruling := range t.Rulings() {
+		switch ruling.Verdict {
+		case Approve:
+			r.Persons = append(r.Persons, ruling.Person.Name)
+		case BreakGlass:
+			r.BreakGlass = ruling.Person.Name
+		}
+	}
+	var err error
+	if !t.turn(Approved, Released, "", func() { err = t.Asked.Recorder.Record(ctx, evidence.KindRelease, &r) }) {
 		state, _ := t.State()
 		return fmt.Errorf("ticket %s is %s", t.ID, state)
 	}
-	r := evidence.Release{Ticket: t.ID.String(), Digest: t.Digest, Config: config}
-	for _, ruling := range t.Rulings() {
-		if ruling.Approve {
-			r.Persons = append(r.Persons, ruling.Person.Name)
-		}
-	}
-	return t.Asked.Recorder.Record(ctx, evidence.KindRelease, &r)
+	return err
 }
 
 // open makes a ticket's identity: the digest over exactly what a ruling covers.
@@ -213,7 +235,7 @@ func (t *Ticket) met() bool {
 	for _, r := range t.Asked.Requirements {
 		people := make(map[string]bool)
 		for i := range t.rulings {
-			if p := &t.rulings[i].Person; t.rulings[i].Approve && holdsOne(p.Groups, r.Groups) {
+			if p := &t.rulings[i].Person; t.rulings[i].Verdict == Approve && holdsOne(p.Groups, r.Groups) {
 				people[p.Name] = true
 			}
 		}

@@ -22,6 +22,8 @@ var may = map[string][]string{
 	"internal/access":          {},
 	"internal/secret":          {},
 	"internal/vfs":             {},
+	"internal/netguard":        {},
+	"internal/webhook":         {"evidence", "internal/netguard", "internal/secret"},
 	"internal/sshsig":          {},
 	"internal/vfs/faultfs":     {"internal/vfs"},
 	"internal/vfs/crashfs":     {"internal/vfs"},
@@ -33,7 +35,7 @@ var may = map[string][]string{
 	"internal/seal":            {"evidence", "internal/secret", "internal/vfs"},
 	"internal/expr":            {},
 	"internal/enforce":         {"evidence", "internal/access", "internal/approval", "internal/audit", "internal/secret"},
-	"internal/identity":        {"internal/access", "internal/enforce", "internal/expr", "internal/secret"},
+	"internal/identity":        {"internal/access", "internal/enforce", "internal/expr", "internal/netguard", "internal/secret"},
 	"internal/devissuer":       {"internal/secret"},
 	"internal/ledger":          {"evidence", "internal/access", "internal/audit", "internal/enforce", "internal/journal", "internal/seal", "internal/secret", "internal/vfs"},
 	"internal/index":           {"evidence", "internal/access", "internal/audit", "internal/vfs"},
@@ -48,11 +50,11 @@ var may = map[string][]string{
 	"internal/admin":           {"evidence", "internal/access", "internal/approval", "internal/audit", "internal/enforce", "internal/index", "internal/ledger", "internal/secret"},
 	"internal/app": {
 		"evidence", "internal/access", "internal/admin", "internal/approval", "internal/audit", "internal/config", "internal/enforce", "internal/engine",
-		"internal/engine/postgres", "internal/identity", "internal/index", "internal/judge", "internal/journal", "internal/ledger", "internal/policy", "internal/seal",
-		"internal/secret", "internal/server", "internal/vfs",
+		"internal/engine/postgres", "internal/identity", "internal/index", "internal/judge", "internal/journal", "internal/ledger", "internal/netguard", "internal/policy", "internal/seal",
+		"internal/secret", "internal/server", "internal/vfs", "internal/webhook",
 	},
 	"internal/cli": {
-		"evidence", "internal/access", "internal/admin", "internal/app", "internal/approval", "internal/config", "internal/devissuer", "internal/engine/postgres",
+		"evidence", "internal/access", "internal/admin", "internal/app", "internal/approval", "internal/config", "internal/devissuer", "internal/enforce", "internal/engine/postgres",
 		"internal/judge", "internal/policy",
 		"internal/secret", "internal/vfs",
 	},
@@ -186,7 +188,7 @@ func TestTargetsAreDialledByTheDoorAlone(t *testing.T) {
 	owners := map[string][]string{
 		"net.Dial":        {"bench", "internal/admin", "internal/identity"},
 		"net.DialTimeout": {},
-		"net.Dialer":      {"internal/admin", "internal/app", "internal/identity"},
+		"net.Dialer":      {"internal/admin", "internal/app", "internal/netguard"},
 		"net.Listen":      {"bench", "internal/testkit/pgserver"},
 		"exec.Command":    {"bench", "internal/testkit/pgserver"},
 		// A person's ruling is signed by stock ssh-keygen, which asks for passphrase and touch.

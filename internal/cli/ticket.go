@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -24,7 +25,8 @@ import (
 
 func (e *env) ticketCmd() *cobra.Command {
 	c := group("ticket", "Requests that wait for people: list, show and rule",
-		e.ticketList(), e.ticketShow(), e.ticketWatch(), e.ticketRule(true), e.ticketRule(false), e.ticketStatement(), e.ticketSubmit())
+		e.ticketList(), e.ticketShow(), e.ticketWatch(), e.ticketRule(approval.Approve), e.ticketRule(approval.Deny), e.ticketRule(approval.BreakGlass),
+		e.ticketStatement(), e.ticketSubmit())
 	c.Long = `A rule that holds lets a request wait on its agent's own connection until people have ruled on exactly that request. A ruling is
 signed by the person, with an SSH key that "people" in the configuration names: the gateway cannot make one. The guide is docs/approvals.md.`
 	return c
@@ -67,7 +69,7 @@ func (e *env) ticketList() *cobra.Command {
 				if t.State == string(approval.Open) {
 					left = time.Until(t.Expires).Round(time.Second).String()
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.State, left, printable(b.Principal), printable(b.Target), strings.Join(b.Rules, " "), oneLine(b.Text, 80))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, stateOf(t), left, printable(b.Principal), printable(b.Target), strings.Join(b.Rules, " "), oneLine(b.Text, 80))
 			}
 			return w.Flush()
 		},
@@ -75,6 +77,14 @@ func (e *env) ticketList() *cobra.Command {
 	c.Flags().BoolVar(&all, "all", false, "also those that ended")
 	e.jsonFlag(c)
 	return c
+}
+
+// stateOf returns a ticket's state, and whether somebody broke the glass.
+func stateOf(t *admin.Ticket) string {
+	if slices.ContainsFunc(t.Rulings, func(r admin.TicketRuling) bool { return r.Verdict == string(approval.BreakGlass) }) {
+		return t.State + " (break-glass)"
+	}
+	return t.State
 }
 
 // covers reads what a ruling covers, and checks that the digest is that of it: what is shown is what is signed.
@@ -138,7 +148,7 @@ func showTicket(out io.Writer, t *admin.Ticket, b *evidence.TicketBound) {
 		}
 	}
 	line("ticket", t.ID)
-	state := t.State
+	state := stateOf(t)
 	if t.Cause != "" {
 		state += ", " + t.Cause
 	}
@@ -171,6 +181,9 @@ func showTicket(out io.Writer, t *admin.Ticket, b *evidence.TicketBound) {
 	}
 	for _, r := range t.Requires {
 		line("needs", fmt.Sprintf("%d of %s (rule %s)", r.Quorum, strings.Join(r.Groups, " or "), r.Rule))
+		if len(r.BreakGlass) > 0 {
+			line("in an emergency", fmt.Sprintf("break-glass by one of %s (rule %s)", strings.Join(r.BreakGlass, " or "), r.Rule))
+		}
 	}
 	for _, r := range t.Rulings {
 		text := r.Verdict + " by " + r.Person + " at " + r.Time.Format(time.RFC3339)
@@ -208,7 +221,7 @@ func (e *env) ticketWatch() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					fmt.Fprintf(e.stdout, "%s %s %s on %s: %s\n", t.ID, t.State, printable(b.Principal), printable(b.Target), oneLine(b.Text, 100))
+					fmt.Fprintf(e.stdout, "%s %s %s on %s: %s\n", t.ID, stateOf(&t), printable(b.Principal), printable(b.Target), oneLine(b.Text, 100))
 					return nil
 				})
 			})
@@ -218,14 +231,22 @@ func (e *env) ticketWatch() *cobra.Command {
 	return c
 }
 
-func (e *env) ticketRule(approve bool) *cobra.Command {
-	use, verb := "deny", "Refuse"
-	if approve {
-		use, verb = "approve", "Let through"
+// ruleVerb says what a verdict does.
+func ruleVerb(v approval.Verdict) string {
+	switch v {
+	case approval.Approve:
+		return "Let through"
+	case approval.BreakGlass:
+		return "Let through in an emergency, without the quorum and with an alert,"
 	}
+	return "Refuse"
+}
+
+func (e *env) ticketRule(verdict approval.Verdict) *cobra.Command {
+	verb := ruleVerb(verdict)
 	var key, reason string
 	c := &cobra.Command{
-		Use:   use + " ID --key FILE",
+		Use:   string(verdict) + " ID --key FILE",
 		Short: verb + " one request",
 		Long: verb + ` exactly the request that "gatebook ticket show" prints, once. The ruling is signed with the SSH key in FILE by ssh-keygen, which
 asks for its passphrase or touch; FILE may be a public key whose private half is in the SSH agent. The reason is recorded, and
@@ -237,7 +258,7 @@ the agent reads it where the request is refused.`,
 				return err
 			}
 			showTicket(e.stderr, t, &b)
-			statement := approval.Statement(t.ID, t.Digest, approve, reason)
+			statement := approval.Statement(t.ID, t.Digest, verdict, reason)
 			sign := exec.CommandContext(cmd.Context(), "ssh-keygen", "-Y", "sign", "-n", approval.SSHNamespace, "-f", key)
 			var signature bytes.Buffer
 			sign.Stdin, sign.Stdout, sign.Stderr = strings.NewReader(statement), &signature, e.stderr
@@ -249,8 +270,14 @@ the agent reads it where the request is refused.`,
 	}
 	c.Flags().StringVar(&key, "key", "", "SSH key to sign with (required)")
 	c.Flags().StringVar(&reason, "reason", "", "why")
-	if err := c.MarkFlagRequired("key"); err != nil {
-		panic(err)
+	required := []string{"key"}
+	if verdict == approval.BreakGlass {
+		required = append(required, "reason")
+	}
+	for _, name := range required {
+		if err := c.MarkFlagRequired(name); err != nil {
+			panic(err)
+		}
 	}
 	e.jsonFlag(c)
 	return c
@@ -272,30 +299,37 @@ func (e *env) submit(cmd *cobra.Command, id, statement, signature string) error 
 }
 
 func (e *env) ticketStatement() *cobra.Command {
-	var approve, deny bool
+	verdicts := map[approval.Verdict]*bool{approval.Approve: new(bool), approval.Deny: new(bool), approval.BreakGlass: new(bool)}
 	var reason string
 	c := &cobra.Command{
-		Use:   "statement ID --approve|--deny",
+		Use:   "statement ID --approve|--deny|--break-glass",
 		Short: "Print what a person signs to rule, for a key on another machine",
 		Example: "  gatebook ticket statement ID --approve > ruling\n" +
 			"  ssh-keygen -Y sign -n gatebook-ruling -f ~/.ssh/id_ed25519 ruling    # anywhere\n" +
 			"  gatebook ticket submit ruling ruling.sig",
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if approve == deny {
-				return usage(errors.New("want --approve or --deny"))
+			var chosen []approval.Verdict
+			for v, set := range verdicts {
+				if *set {
+					chosen = append(chosen, v)
+				}
+			}
+			if len(chosen) != 1 {
+				return usage(errors.New("want one of --approve, --deny and --break-glass"))
 			}
 			t, b, err := e.ticket(cmd, args[0])
 			if err != nil {
 				return err
 			}
 			showTicket(e.stderr, t, &b)
-			fmt.Fprint(e.stdout, approval.Statement(t.ID, t.Digest, approve, reason))
+			fmt.Fprint(e.stdout, approval.Statement(t.ID, t.Digest, chosen[0], reason))
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&approve, "approve", false, "let the request through")
-	c.Flags().BoolVar(&deny, "deny", false, "refuse it")
+	c.Flags().BoolVar(verdicts[approval.Approve], "approve", false, "let the request through")
+	c.Flags().BoolVar(verdicts[approval.Deny], "deny", false, "refuse it")
+	c.Flags().BoolVar(verdicts[approval.BreakGlass], "break-glass", false, "let it through in an emergency, which is alarmed")
 	c.Flags().StringVar(&reason, "reason", "", "why")
 	return c
 }

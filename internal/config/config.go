@@ -44,6 +44,10 @@ type Config struct {
 	People []Person `yaml:"people"`
 	// Owners say who answers for agents whose token does not say it. The first one that fits counts.
 	Owners []Owner `yaml:"owners"`
+	// Webhooks are told of requests that wait and of alerts. docs/webhooks.md says what they get.
+	Webhooks []Webhook `yaml:"webhooks"`
+	// Inbound are bridges (of a chat, for example) that may deliver rulings which people have signed, and make none.
+	Inbound []Inbound `yaml:"inbound"`
 	// Include lists files or patterns whose targets, issuers, rules and packs are added to this file's.
 	Include []string `yaml:"include"`
 	// Reload says when the configuration is read again: "change" (when one of its files has changed, and on the signal
@@ -235,6 +239,9 @@ type Approvers struct {
 	InTransaction Duration `yaml:"in_transaction"`
 	// Owner is "unknown-ok" where a request may be released although nobody knows the person behind it.
 	Owner string `yaml:"owner"`
+	// BreakGlass are groups of people one of whom may release it in an emergency, without the quorum. It needs a webhook that
+	// takes alerts. Default nobody.
+	BreakGlass []string `yaml:"break_glass"`
 }
 
 // Person is somebody who may rule on requests.
@@ -255,6 +262,34 @@ type Owner struct {
 	Principal string `yaml:"principal"`
 	// Person who answers for it.
 	Person string `yaml:"person"`
+}
+
+// Webhook is a server that is told what happens. A message says which request of whom, on which target, and never what it is.
+type Webhook struct {
+	// Name of a-z, 0-9 and -, for logs and metrics.
+	Name string `yaml:"name"`
+	// URL that messages are posted to.
+	URL string `yaml:"url"`
+	// Secret with which messages are signed, "whsec_" and the base64 of 24 to 64 random bytes, as a reference.
+	Secret string `yaml:"secret"`
+	// Events that it gets: "ticket" (requests that wait, and what becomes of them) and "alert". Default both.
+	Events []string `yaml:"events"`
+	// CA is a file of certificates that the server's must lead to. Default the system's.
+	CA string `yaml:"ca"`
+	// AllowLoopback permits a URL on this machine.
+	AllowLoopback bool `yaml:"allow_loopback"`
+	// AllowPrivate permits a URL in a private range of addresses, such as 10.0.0.0/8.
+	AllowPrivate bool `yaml:"allow_private"`
+	// InsecureHTTP permits a URL without TLS.
+	InsecureHTTP bool `yaml:"insecure_http"`
+}
+
+// Inbound is a bridge that delivers rulings.
+type Inbound struct {
+	// Name of a-z, 0-9 and -, in the path /v1/hooks/NAME.
+	Name string `yaml:"name"`
+	// Secret with which it signs what it delivers, "whsec_" and the base64 of 24 to 64 random bytes, as a reference.
+	Secret string `yaml:"secret"`
 }
 
 // Signers are people of whom some must sign every configuration. Whom a gateway once asked, it asks until they sign that

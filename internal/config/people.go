@@ -74,11 +74,13 @@ func (ld *loader) approvers(at source, a *Approvers) *access.Approvers {
 		ld.problem(at, "approvers", "groups must name who may approve")
 	case a.Quorum < 0:
 		ld.problem(at, "approvers", "quorum must be 1 or more")
+	case slices.Contains(a.BreakGlass, ""):
+		ld.problem(at, "approvers", "break_glass must name groups")
 	}
 	ld.oneOf(at, "approvers.owner", a.Owner, "", "unknown-ok")
 	return &access.Approvers{
 		Groups: a.Groups, Quorum: max(a.Quorum, 1), Within: a.Within.Or(DefaultWithin), InTransaction: time.Duration(a.InTransaction),
-		UnknownOwner: a.Owner == "unknown-ok",
+		UnknownOwner: a.Owner == "unknown-ok", BreakGlass: a.BreakGlass,
 	}
 }
 

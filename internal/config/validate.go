@@ -53,6 +53,7 @@ func (ld *loader) validate() {
 	}
 	ld.signers()
 	ld.people()
+	ld.webhooks()
 	ld.policy()
 }
 

@@ -61,6 +61,8 @@ type Gate struct {
 
 	mu       sync.Mutex
 	sessions map[evidence.ID]*Session
+	// suspended are principals that are kept out.
+	suspended map[string]Suspension
 	// closing is set, with mu held, once the gate admits nobody any more.
 	closing atomic.Pointer[access.DenyError]
 }
@@ -72,7 +74,7 @@ func New(o Options) *Gate {
 	}
 	g := &Gate{
 		verifier: o.Verifier, rec: o.Recorder, dialer: o.Dialer, release: o.Release, desk: o.Desk, people: o.People, log: o.Log,
-		sessions: make(map[evidence.ID]*Session),
+		sessions: make(map[evidence.ID]*Session), suspended: make(map[string]Suspension),
 	}
 	g.snap.Store(o.Snapshot)
 	g.refusals.gate = g

@@ -98,7 +98,7 @@ func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *acc
 // because returns what the person who said no has written for the agent.
 func because(t *approval.Ticket) string {
 	for _, r := range t.Rulings() {
-		if !r.Approve && r.Reason != "" {
+		if r.Verdict == approval.Deny && r.Reason != "" {
 			return ": " + shorten(r.Reason, 500)
 		}
 	}

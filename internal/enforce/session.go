@@ -46,6 +46,8 @@ type Session struct {
 	database string
 	origin   string // "gateway" for the gateway's own sessions
 	purpose  string // of those
+	// principalID is "issuer|name", the same for as long as the session lives.
+	principalID string
 	began    time.Time
 	ctx      context.Context // the session's lifetime; its cause says why it ended
 	cancel   context.CancelCauseFunc
@@ -116,6 +118,12 @@ func (g *Gate) open(ctx context.Context, o *Opening) (*Session, error) {
 		return refuse(err)
 	}
 	refused.Actor = v.Principal.ID()
+	g.mu.Lock()
+	kept := g.suspension(refused.Actor)
+	g.mu.Unlock()
+	if kept != nil {
+		return refuse(kept)
+	}
 	snap := g.snap.Load()
 	t, role, err := snap.Admit(&v.Principal, o.Target, o.Role)
 	if err != nil {
@@ -123,7 +131,7 @@ func (g *Gate) open(ctx context.Context, o *Opening) (*Session, error) {
 	}
 	s := &Session{
 		gate: g, snap: snap, target: t, role: role, roleKey: o.Role, source: o.Source, database: orElse(o.Database, t.Database),
-		began: time.Now(), principal: &v.Principal, open: make(map[uint64]*Exchange), budget: g.budgets.of(v.Principal.ID()),
+		principalID: v.Principal.ID(), began: time.Now(), principal: &v.Principal, open: make(map[uint64]*Exchange), budget: g.budgets.of(v.Principal.ID()),
 	}
 	s.keepToken(v.Token)
 	if deny := s.budget.check(time.Now(), snap); deny != nil {
@@ -291,7 +299,11 @@ func (s *Session) start(ctx context.Context) error {
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	g := s.gate
 	g.mu.Lock()
-	if why := g.closing.Load(); why != nil {
+	why := g.closing.Load()
+	if why == nil {
+		why = g.suspension(s.principalID) // in this moment
+	}
+	if why != nil {
 		g.mu.Unlock()
 		s.cancel(why)
 		_ = s.end(why)

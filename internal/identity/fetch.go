@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatebook/gatebook/internal/netguard"
 	"github.com/gatebook/gatebook/internal/secret"
 )
 
@@ -76,7 +77,7 @@ func (f *fetcher) client() (*http.Client, error) {
 	}
 	// A proxy is the operator's own address; the guard is for what names in
 	// documents resolve to, and behind a proxy only the proxy resolves.
-	dialer := guardedDialer(f.allowLoopback || f.proxy != nil)
+	dialer := netguard.Dialer(addresses(f.allowLoopback || f.proxy != nil))
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  func(*http.Request) (*url.URL, error) { return f.proxy, nil },
@@ -89,6 +90,9 @@ func (f *fetcher) client() (*http.Client, error) {
 		CheckRedirect: checkRedirect,
 	}, nil
 }
+
+// addresses are those that an issuer may have: corporate ones live in private ranges.
+func addresses(loopback bool) netguard.Allow { return netguard.Allow{Loopback: loopback, Private: true} }
 
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	first := via[0].URL
@@ -144,10 +148,10 @@ func (f *fetcher) checkURL(u *url.URL) error {
 		return fmt.Errorf("%s is not https", quote(u.Redacted()))
 	}
 	if a, err := netip.ParseAddr(u.Hostname()); err == nil {
-		return checkAddr(a, f.allowLoopback)
+		return netguard.Check(a, addresses(f.allowLoopback))
 	}
 	if isLoopbackHost(u.Hostname()) && !f.allowLoopback {
-		return fmt.Errorf("%w: %s is a loopback name (allow_loopback permits it)", errAddress, quote(u.Hostname()))
+		return fmt.Errorf("%w: %s is a loopback name (allow_loopback permits it)", netguard.ErrAddress, quote(u.Hostname()))
 	}
 	return nil
 }

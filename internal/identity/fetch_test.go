@@ -24,6 +24,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"github.com/gatebook/gatebook/internal/netguard"
 	"github.com/gatebook/gatebook/internal/secret"
 	"github.com/gatebook/gatebook/internal/testkit/idp"
 )
@@ -131,7 +132,7 @@ func TestID04LoopbackOnlyWhenAllowed(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "localhost", "LOCALHOST.", "x.localhost"} {
 		_, port, _ := strings.Cut(s.Addr().String(), ":")
 		f := &fetcher{issuer: "https://" + host + ":" + port, ca: s.CA(t)}
-		if _, _, err := f.fetch(t.Context()); !errors.Is(err, errAddress) {
+		if _, _, err := f.fetch(t.Context()); !errors.Is(err, netguard.ErrAddress) {
 			t.Errorf("%s: got %v, want the guard's refusal", host, err)
 		}
 	}
@@ -152,21 +153,21 @@ func TestCheckAddr(t *testing.T) {
 		"2002:a9fe:a9fe::1": false, "2002:7f00:1::": false, "::169.254.169.254": false, "::127.0.0.1": false,
 		"127.0.0.1": false, "127.9.9.9": false, "::1": false,
 	} {
-		if err := checkAddr(netip.MustParseAddr(addr), false); (err == nil) != want {
+		if err := netguard.Check(netip.MustParseAddr(addr), addresses(false)); (err == nil) != want {
 			t.Errorf("%s: got %v, want allowed = %t", addr, err, want)
 		}
 	}
 	for _, addr := range []string{"127.0.0.1", "::1", "::ffff:127.0.0.1"} {
-		if err := checkAddr(netip.MustParseAddr(addr), true); err != nil {
+		if err := netguard.Check(netip.MustParseAddr(addr), addresses(true)); err != nil {
 			t.Errorf("%s with AllowLoopback: %v", addr, err)
 		}
 	}
 	for _, addr := range []string{"169.254.169.254", "fe80::1", "0.0.0.0", "64:ff9b::7f00:1"} {
-		if err := checkAddr(netip.MustParseAddr(addr), true); err == nil {
+		if err := netguard.Check(netip.MustParseAddr(addr), addresses(true)); err == nil {
 			t.Errorf("%s with AllowLoopback: allowed", addr)
 		}
 	}
-	if err := checkAddr(netip.Addr{}, true); err == nil {
+	if err := netguard.Check(netip.Addr{}, addresses(true)); err == nil {
 		t.Error("the zero address is allowed")
 	}
 }
@@ -176,10 +177,10 @@ func TestDialerChecksWhatANameResolvesTo(t *testing.T) {
 	l := httptest.NewServer(http.NotFoundHandler())
 	defer l.Close()
 	_, port, _ := strings.Cut(strings.TrimPrefix(l.URL, "http://"), ":")
-	if c, err := guardedDialer(false).DialContext(t.Context(), "tcp", "localhost:"+port); !errors.Is(err, errAddress) {
+	if c, err := netguard.Dialer(addresses(false)).DialContext(t.Context(), "tcp", "localhost:"+port); !errors.Is(err, netguard.ErrAddress) {
 		t.Errorf("got %v, %v; want the guard's refusal", c, err)
 	}
-	c, err := guardedDialer(true).DialContext(t.Context(), "tcp", "localhost:"+port)
+	c, err := netguard.Dialer(addresses(true)).DialContext(t.Context(), "tcp", "localhost:"+port)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +213,7 @@ func TestProxy(t *testing.T) {
 	}
 	proxy, _ := url.Parse(p.URL)
 	f := &fetcher{issuer: "https://169.254.169.254", proxy: proxy}
-	if _, _, err := f.fetch(t.Context()); !errors.Is(err, errAddress) {
+	if _, _, err := f.fetch(t.Context()); !errors.Is(err, netguard.ErrAddress) {
 		t.Errorf("a literal metadata address behind a proxy: %v", err)
 	}
 }

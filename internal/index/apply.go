@@ -177,6 +177,8 @@ func (b *batch) inSession(e *entry) error {
 		return b.ended(e, d)
 	case evidence.KindIdentity:
 		return b.identity(e, d)
+	case evidence.KindAlert:
+		return b.alert(e)
 	case evidence.KindNote:
 		var n evidence.Note
 		var what, detail any

@@ -34,6 +34,8 @@ func (b *batch) control(e *entry) error {
 		return b.admin(e)
 	case evidence.KindConfig:
 		return b.config(e)
+	case evidence.KindAlert:
+		return b.alert(e)
 	}
 	return b.continuity(e)
 }
@@ -74,6 +76,21 @@ func (b *batch) admin(e *entry) error {
 	}
 	return b.c.run(b.ctx, "INSERT INTO admin_row VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
 		int64(e.h.Index), e.time, e.us, e.state, c[0], c[1], c[2], c[3], c[4], c[5])
+}
+
+// alert adds an alert, of the book itself or of a session.
+func (b *batch) alert(e *entry) error {
+	var a evidence.Alert
+	var c [7]any
+	if e.decode(&a) {
+		c = [7]any{text(a.Alert), text(a.What), text(a.Ticket), text(a.Person), text(a.Principal), text(a.Target), text(a.Text)}
+	}
+	var session any
+	if !e.h.Session.IsZero() {
+		session = e.h.Session.String()
+	}
+	return b.c.run(b.ctx, "INSERT INTO alert_row VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", int64(e.h.Index), e.time, e.us, session, exchangeOf(e.h), e.state,
+		c[0], c[1], c[2], c[3], c[4], c[5], c[6])
 }
 
 // config adds a row for each file of a configuration, and one without text if

@@ -14,7 +14,7 @@ const applicationID = 0x47426978
 
 // schemaVersion goes up with every change of the tables or of what is put
 // into them; an index of another version is made again.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // tables hold the data. Rows have the index of their first entry as key, so
 // that they follow the book's order and do not depend on how entries were
@@ -71,7 +71,9 @@ CREATE TABLE note_row (entry INTEGER PRIMARY KEY, time TEXT NOT NULL, time_us IN
 CREATE INDEX note_session ON note_row (session);
 CREATE TABLE cancel_row (entry INTEGER PRIMARY KEY, time TEXT NOT NULL, time_us INTEGER NOT NULL, session INTEGER NOT NULL, exchange INTEGER,
 	body TEXT NOT NULL, cancelled_by TEXT, source TEXT, effect TEXT);
-CREATE INDEX cancel_session ON cancel_row (session)`
+CREATE INDEX cancel_session ON cancel_row (session);
+CREATE TABLE alert_row (entry INTEGER PRIMARY KEY, time TEXT NOT NULL, time_us INTEGER NOT NULL, session TEXT, exchange INTEGER,
+	body TEXT NOT NULL, alert TEXT, what TEXT, ticket TEXT, person TEXT, principal TEXT, target TEXT, text TEXT)`
 
 // views are what docs/query.md describes.
 const views = `
@@ -112,7 +114,9 @@ CREATE VIEW notes AS SELECT n.time AS time, n.time_us AS time_us, s.session AS s
 CREATE VIEW cancels AS SELECT c.time AS time, c.time_us AS time_us, s.session AS session, c.exchange AS exchange, s.principal AS principal,
 	s.target AS target, c.cancelled_by AS cancelled_by, c.source AS source, c.effect AS effect, c.body AS body,
 	c.entry AS first_entry, c.entry AS last_entry
-	FROM cancel_row c JOIN session_row s ON s.first_entry = c.session`
+	FROM cancel_row c JOIN session_row s ON s.first_entry = c.session;
+CREATE VIEW alerts AS SELECT time, time_us, alert, what, ticket, session, exchange, person, principal, target, text, body,
+	entry AS first_entry, entry AS last_entry FROM alert_row`
 
 var objectName = regexp.MustCompile(`^CREATE (?:UNIQUE |VIRTUAL )?(?:TABLE|VIEW|INDEX) (\w+)`)
 

@@ -75,7 +75,8 @@ func (p Recorded) Ticket(t *evidence.Ticket, bound *evidence.TicketBound) error 
 			continue
 		}
 		q, ok := asked[r.Name]
-		if !ok || !slices.Equal(q.Groups, r.Approvers.Groups) || q.Quorum != max(r.Approvers.Quorum, 1) || q.UnknownOwner != r.Approvers.UnknownOwner {
+		if !ok || !slices.Equal(q.Groups, r.Approvers.Groups) || q.Quorum != max(r.Approvers.Quorum, 1) || q.UnknownOwner != r.Approvers.UnknownOwner ||
+			!slices.Equal(q.BreakGlass, r.Approvers.BreakGlass) {
 			return fmt.Errorf("the ticket does not ask for what rule %s asks for", r.Name)
 		}
 		delete(asked, r.Name)
@@ -95,7 +96,7 @@ func (p Recorded) Ruling(t *evidence.Ticket, r *evidence.Ruling) error {
 	if err != nil {
 		return err
 	}
-	if said.Ticket != t.Ticket || said.Digest != t.Digest || said.Reason != r.Reason || said.Approve != (r.Verdict == "approve") {
+	if said.Ticket != t.Ticket || said.Digest != t.Digest || said.Reason != r.Reason || string(said.Verdict) != r.Verdict {
 		return errors.New("what was signed is another ruling")
 	}
 	fingerprint, _, err := approval.VerifySSH(r.Proof.Statement, r.Proof.Signature)

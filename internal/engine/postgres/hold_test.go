@@ -76,8 +76,12 @@ func (w *holdWorld) waiting(t *testing.T) *approval.Ticket {
 
 func (w *holdWorld) rule(t *testing.T, tk *approval.Ticket, approve bool) {
 	t.Helper()
+	verdict := approval.Deny
+	if approve {
+		verdict = approval.Approve
+	}
 	_, err := w.desk.Rule(t.Context(), tk.ID, tk.Digest, approval.Ruling{
-		Person: approval.Person{Name: "ben", Groups: []string{"dba"}, Identity: "corp|ben"}, Approve: approve, Reason: "not today",
+		Person: approval.Person{Name: "ben", Groups: []string{"dba"}, Identity: "corp|ben"}, Verdict: verdict, Reason: "not today",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +227,7 @@ func TestHeldWithdrawn(t *testing.T) {
 		if s, cause := tk.State(); s != want {
 			t.Errorf("%s (%s), want %s", s, cause, want)
 		}
-		_, err := w.desk.Rule(t.Context(), tk.ID, tk.Digest, approval.Ruling{Person: approval.Person{Name: "ben", Groups: []string{"dba"}, Identity: "x"}, Approve: true})
+		_, err := w.desk.Rule(t.Context(), tk.ID, tk.Digest, approval.Ruling{Person: approval.Person{Name: "ben", Groups: []string{"dba"}, Identity: "x"}, Verdict: approval.Approve})
 		if !errors.Is(err, approval.ErrFinal) {
 			t.Errorf("a late ruling: %v", err)
 		}
@@ -374,7 +378,7 @@ func TestReleaseIsRecordedFirst(t *testing.T) {
 	w.rec.Hold()
 	ruled := make(chan error, 1)
 	go func() {
-		_, err := w.desk.Rule(context.Background(), tk.ID, tk.Digest, approval.Ruling{Person: approval.Person{Name: "ben", Groups: []string{"dba"}, Identity: "x"}, Approve: true})
+		_, err := w.desk.Rule(context.Background(), tk.ID, tk.Digest, approval.Ruling{Person: approval.Person{Name: "ben", Groups: []string{"dba"}, Identity: "x"}, Verdict: approval.Approve})
 		ruled <- err
 	}()
 	w.await(func(list []memrec.Entry) bool { return list[len(list)-1].Kind == evidence.KindRuling })

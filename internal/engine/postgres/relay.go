@@ -221,7 +221,7 @@ func (r *relay) leave(sctx context.Context, reqErr error) {
 	switch {
 	case left && !errors.Is(reqErr, errOrphaned):
 		r.drain(sctx, r.d.limits.Orphan)
-	case errors.Is(reqErr, errTargetWrite):
+	case errors.Is(reqErr, errTargetWrite) && sctx.Err() == nil:
 		// The target may have said why before it stopped reading.
 		_ = r.up.conn.SetReadDeadline(time.Now().Add(time.Second))
 		r.drain(context.WithoutCancel(r.ctx), time.Second)
@@ -233,28 +233,70 @@ func (r *relay) leave(sctx context.Context, reqErr error) {
 	running := !r.queue.idle() && !r.over
 	r.mu.Unlock()
 	if running {
-		ctx, stop := context.WithTimeout(context.WithoutCancel(r.ctx), 5*time.Second)
+		limit, grace := cancelTime, cancelGrace
+		stopped := ended(sctx, access.CodeEnded)
+		if stopped { // somebody waits for it to be over
+			limit, grace = stopTime, stopGrace
+			r.failCopy(reqErr)
+		}
+		ctx, stop := context.WithTimeout(context.WithoutCancel(r.ctx), limit)
 		whole := (left || ended(sctx, "")) && r.pipelined()
 		if whole && r.terminate(ctx) != nil {
 			// A backend whose connection is reset ends when it has answered what runs.
 			reset(r.up.conn)
 			whole = false
 		}
+		var cancelErr error
 		if !whole {
-			_ = r.cancelUpstream(ctx)
+			cancelErr = r.cancelUpstream(ctx)
 		}
 		stop()
+		if stopped {
+			r.noteStop(cancelErr)
+		}
 		// The cancelled statement's error closes its exchange.
-		_ = r.up.conn.SetReadDeadline(time.Now().Add(cancelGrace))
-		r.drain(context.WithoutCancel(r.ctx), cancelGrace)
+		_ = r.up.conn.SetReadDeadline(time.Now().Add(grace))
+		r.drain(context.WithoutCancel(r.ctx), grace)
 	}
 	_ = r.up.conn.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = r.up.conn.Write([]byte{'X', 0, 0, 0, 4})
 	_ = r.up.conn.SetReadDeadline(past)
 }
 
-// cancelGrace is how long a cancelled statement may take to end.
-const cancelGrace = 2 * time.Second
+// cancelTime is how long the way of a cancel to the target may take, and cancelGrace how long the cancelled statement may then
+// take to end. Where an operator ended the session it is less, so that all is over within two seconds.
+const (
+	cancelTime  = 5 * time.Second
+	cancelGrace = 2 * time.Second
+	stopTime    = 1200 * time.Millisecond
+	stopGrace   = 600 * time.Millisecond
+)
+
+// copyEnded is the CopyFail of a session that an operator ended.
+var copyEnded = pgwire.AppendFrame(nil, 'f', []byte("the session was ended\x00"))
+
+// failCopy ends a COPY that reads from the agent, which a server does not cancel while it waits for data. A COPY counts only
+// once its end has come, so that whatever else the target has read of it, nothing is kept.
+func (r *relay) failCopy(reqErr error) {
+	r.mu.Lock()
+	copying := r.copying != nil
+	r.mu.Unlock()
+	if !copying || errors.Is(reqErr, errTargetWrite) { // part of a frame may be there
+		return
+	}
+	_ = r.up.conn.SetWriteDeadline(time.Now().Add(stopGrace))
+	_, _ = r.up.conn.Write(copyEnded)
+}
+
+// noteStop records that what ran was cancelled because an operator ended the session.
+func (r *relay) noteStop(err error) {
+	effect := "forwarded"
+	if err != nil {
+		effect = "failed"
+		r.d.log.Warn("cancel not delivered", "session", r.s.ID().String(), "err", err)
+	}
+	_, _ = r.s.Cancelled("operator", "", effect)
+}
 
 // agentLeft reports whether the request pump ended because the agent closed
 // the connection, in order or not.

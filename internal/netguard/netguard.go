@@ -1,4 +1,7 @@
-package identity
+// Package netguard dials addresses that a configuration or a document names,
+// and refuses those that nobody means: of this machine, of its link, and of a
+// cloud's metadata service, whatever a name resolves to.
+package netguard
 
 import (
 	"context"
@@ -22,31 +25,39 @@ var (
 	thisNet   = netip.MustParsePrefix("0.0.0.0/8")
 )
 
-// errAddress marks a refusal by the address guard.
-var errAddress = errors.New("address refused")
+// ErrAddress is matched by every refusal of an address.
+var ErrAddress = errors.New("address refused")
 
-// checkAddr refuses addresses that no issuer has, whatever its name resolves
-// to. Private ranges pass: corporate issuers live there.
-func checkAddr(a netip.Addr, allowLoopback bool) error {
+// Allow says which addresses pass besides public ones.
+type Allow struct {
+	Loopback bool
+	// Private ranges, in which a company's own servers live.
+	Private bool
+}
+
+// Check refuses addresses that are not allowed.
+func Check(a netip.Addr, allow Allow) error {
 	a = a.WithZone("").Unmap()
 	if inner, ok := embedded(a); ok {
-		if err := checkAddr(inner, false); err != nil {
+		if err := Check(inner, Allow{Private: allow.Private}); err != nil {
 			return err
 		}
 	}
 	switch {
 	case a.IsLoopback():
-		if allowLoopback {
+		if allow.Loopback {
 			return nil
 		}
-		return fmt.Errorf("%w: %s is a loopback address (allow_loopback permits it)", errAddress, a)
+		return fmt.Errorf("%w: %s is a loopback address (allow_loopback permits it)", ErrAddress, a)
 	case !a.IsValid(), a.IsUnspecified(), a.IsMulticast(), a.IsLinkLocalUnicast(), thisNet.Contains(a),
 		a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return fmt.Errorf("%w: %s is link-local, multicast or unspecified", errAddress, a)
+		return fmt.Errorf("%w: %s is link-local, multicast or unspecified", ErrAddress, a)
+	case a.IsPrivate() && !allow.Private:
+		return fmt.Errorf("%w: %s is a private address (allow_private permits it)", ErrAddress, a)
 	}
 	for _, m := range metadata {
 		if a == netip.MustParseAddr(m) {
-			return fmt.Errorf("%w: %s is a cloud's metadata service", errAddress, a)
+			return fmt.Errorf("%w: %s is a cloud's metadata service", ErrAddress, a)
 		}
 	}
 	return nil
@@ -68,18 +79,18 @@ func embedded(a netip.Addr) (netip.Addr, bool) {
 	return a, false
 }
 
-// guardedDialer checks the resolved address at the moment of the connect, for
+// Dialer returns one that checks the resolved address at the moment of the connect, for
 // each address that a name resolves to: a check of the name beforehand could
 // be answered differently.
-func guardedDialer(allowLoopback bool) *net.Dialer {
+func Dialer(allow Allow) *net.Dialer {
 	return &net.Dialer{
 		Timeout: 5 * time.Second,
 		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 			ap, err := netip.ParseAddrPort(address)
 			if err != nil {
-				return fmt.Errorf("%w: %s", errAddress, address)
+				return fmt.Errorf("%w: %s", ErrAddress, address)
 			}
-			return checkAddr(ap.Addr(), allowLoopback)
+			return Check(ap.Addr(), allow)
 		},
 	}
 }

@@ -1,0 +1,155 @@
+package main_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+const hookKey = "0123456789abcdef0123456789abcdef"
+
+// hookServer takes messages and keeps those whose signatures hold.
+type hookServer struct {
+	*httptest.Server
+	mu   sync.Mutex
+	list []string
+	bad  []string
+}
+
+func (h *hookServer) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	m := hmac.New(sha256.New, []byte(hookKey))
+	fmt.Fprintf(m, "%s.%s.%s", r.Header.Get("webhook-id"), r.Header.Get("webhook-timestamp"), body)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if want := "v1," + base64.StdEncoding.EncodeToString(m.Sum(nil)); err != nil || r.Header.Get("webhook-signature") != want {
+		h.bad = append(h.bad, fmt.Sprint(err, r.Header))
+		return
+	}
+	h.list = append(h.list, string(body))
+}
+
+func (h *hookServer) got(want *regexp.Regexp) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.list {
+		if want.MatchString(m) {
+			return true
+		}
+	}
+	return false
+}
+
+func scriptHook(ts *testscript.TestScript, neg bool, args []string) {
+	g := gateOf(ts)
+	switch {
+	case len(args) == 1 && args[0] == "start" && g.hook == nil && !neg:
+		g.hook = &hookServer{}
+		g.hook.Server = httptest.NewServer(g.hook)
+		ts.Check(os.WriteFile(filepath.Join(g.dir, "secrets", "hook"), []byte("whsec_"+base64.StdEncoding.EncodeToString([]byte(hookKey))), 0o600))
+		path := filepath.Join(g.dir, "gatebook.yaml")
+		text, err := os.ReadFile(path)
+		ts.Check(err)
+		ts.Check(os.WriteFile(path, fmt.Appendf(text, "webhooks: [{name: test, url: %q, secret: file:secrets/hook, allow_loopback: true, insecure_http: true}]\n", g.hook.URL), 0o600))
+	case len(args) == 2 && args[0] == "got" && g.hook != nil:
+		want := regexp.MustCompile(args[1])
+		found := g.hook.got(want)
+		for until := time.Now().Add(10 * time.Second); !neg && !found && time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+			found = g.hook.got(want)
+		}
+		g.hook.mu.Lock()
+		defer g.hook.mu.Unlock()
+		if found == neg || len(g.hook.bad) > 0 {
+			ts.Fatalf("hook got %s: %v; taken:\n%s\nnot signed as it must be:\n%s", want, found, strings.Join(g.hook.list, "\n"), strings.Join(g.hook.bad, "\n"))
+		}
+	default:
+		ts.Fatalf("usage: hook start, or hook got PATTERN after it")
+	}
+}
+
+// scriptStop is the operator's stop button: what it stops is over within two seconds, as the agent sees it.
+func scriptStop(ts *testscript.TestScript, neg bool, args []string) {
+	g := gateOf(ts)
+	if neg || len(args) < 2 || g.behind == nil {
+		ts.Fatalf("usage: stop session|principal ARG..., with a psql in the background")
+	}
+	config := filepath.Join(g.dir, "gatebook.yaml")
+	command := append([]string{"-c", config, "principal", "suspend"}, args[1:]...)
+	if args[0] == "session" {
+		out, err := exec.Command("gatebook", "-c", config, "session", "list", "--json").Output()
+		ts.Check(err)
+		var list []struct{ ID string }
+		ts.Check(json.Unmarshal(out, &list))
+		if len(list) != 1 {
+			ts.Fatalf("%d sessions are open", len(list))
+		}
+		command = append([]string{"-c", config, "session", "end", list[0].ID}, args[1:]...)
+	}
+	began := time.Now()
+	ts.Check(ts.Exec("gatebook", command...))
+	_ = g.behind.Wait()
+	took := time.Since(began)
+	g.behind = nil
+	fmt.Fprint(ts.Stdout(), g.out[0].String())
+	fmt.Fprint(ts.Stderr(), g.out[1].String())
+	if took > 2*time.Second {
+		ts.Fatalf("it took %v", took)
+	}
+}
+
+// TestWebhooksPage runs the check of docs/webhooks.md over a good message, altered ones and an old one.
+func TestWebhooksPage(t *testing.T) {
+	blocks := shellBlock.FindAllStringSubmatch(read(t, "../../docs/webhooks.md"), -1)
+	if len(blocks) != 1 {
+		t.Fatalf("the page has %d command blocks", len(blocks))
+	}
+	secret := "whsec_" + base64.StdEncoding.EncodeToString([]byte(hookKey))
+	sign := func(at int64, body string) string {
+		m := hmac.New(sha256.New, []byte(hookKey))
+		fmt.Fprintf(m, "msg_1.%d.%s", at, body)
+		return "v1," + base64.StdEncoding.EncodeToString(m.Sum(nil))
+	}
+	const body = "{\"type\":\"dev.gatebook.alert\"}\n"
+	now := time.Now().Unix()
+	for _, tt := range []struct {
+		name, secret, signature, body string
+		at                            int64
+		good                          bool
+	}{
+		{"good", secret, sign(now, body), body, now, true},
+		{"beside another signature", secret, "v1,AAAA " + sign(now, body), body, now, true},
+		{"another body", secret, sign(now, body), strings.TrimSpace(body), now, false},
+		{"another timestamp", secret, sign(now, body), body, now + 1, false},
+		{"old", secret, sign(now-400, body), body, now - 400, false},
+		{"another secret", secret + "AAAA", sign(now, body), body, now, false},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "body"), []byte(tt.body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, shell := range []string{"dash", "bash"} {
+			cmd := exec.Command(shell, "-euc", blocks[0][1])
+			cmd.Dir = dir
+			cmd.Env = append(os.Environ(), "secret="+tt.secret, "id=msg_1", fmt.Sprint("timestamp=", tt.at), "signature="+tt.signature)
+			out, err := cmd.CombinedOutput()
+			if (err == nil && strings.Contains(string(out), "of now")) != tt.good {
+				t.Errorf("%s, %s: %v, %s", tt.name, shell, err, out)
+			}
+		}
+	}
+}
