@@ -205,6 +205,10 @@ type Approvers struct {
 	Within, InTransaction time.Duration
 	// UnknownOwner: it can be released although nobody knows the person behind the request.
 	UnknownOwner bool
+	// ACR, AMR and MaxAuthAge are what the sign-in behind a ruling must be: of one of these classes, by all of these methods,
+	// and at most so long ago. Empty and zero ask for nothing.
+	ACR, AMR   []string
+	MaxAuthAge time.Duration
 }
 
 // Decision is what a policy says of one request.

@@ -150,6 +150,7 @@ type App struct {
 	server   *server.Server
 	drivers  map[string]engine.Driver
 	ops      *ops
+	page     *page
 
 	mu  sync.Mutex // guards cfg and the reload
 	cfg *config.Loaded
@@ -182,7 +183,7 @@ func (a *App) build(ctx context.Context) error {
 	}
 	desk := approval.NewDesk(a.log)
 	a.gate = enforce.New(enforce.Options{
-		Desk: desk, People: persons{a},
+		TicketURL: a.ticketURL, Desk: desk, People: persons{a},
 		Verifier: a.verifier, Recorder: a.book.Ledger, Snapshot: snap, Release: a.cfg.Sync == config.SyncRelease, Log: a.log,
 		Dialer: &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second},
 	})
@@ -191,7 +192,7 @@ func (a *App) build(ctx context.Context) error {
 	a.book.mu.Unlock()
 	a.book.Admin.Gate = a.gate
 	a.book.Admin.Reload = a.Reload
-	a.book.Admin.Desk, a.book.Admin.PersonOf = desk, persons{a}.of
+	a.book.Admin.Desk, a.book.Admin.PersonOf, a.book.Admin.SignedIn = desk, persons{a}.of, a.signedIn
 	a.book.Admin.NewReviewer = newReviewer
 	conns := a.cfg.Limits.Connections
 	if conns == 0 {
@@ -207,6 +208,9 @@ func (a *App) build(ctx context.Context) error {
 		}
 	}
 	if a.ops, err = newOps(a); err != nil {
+		return errors.Join(err, a.server.Stop())
+	}
+	if a.page, err = newPage(a); err != nil {
 		return errors.Join(err, a.server.Stop())
 	}
 	if err := a.keep(a.cfg); err != nil {
@@ -269,6 +273,9 @@ func (a *App) Run(ctx, hard context.Context) error {
 	back(func(context.Context) error { return wait() })
 	if a.ops != nil {
 		back(a.ops.run)
+	}
+	if a.page != nil {
+		back(a.page.run)
 	}
 	conns, cut := context.WithCancelCause(life)
 	defer cut(nil)

@@ -31,6 +31,7 @@ var (
 	ErrSelf      = errors.New("who is behind a request cannot rule on it")
 	ErrNobody    = errors.New("the person behind the request is not known, so nobody can tell that you are another: name an owner in the configuration")
 	ErrNotYours  = errors.New("none of your groups may rule on this ticket")
+	ErrSignIn    = errors.New("this proof is not enough")
 	ErrTwice     = errors.New("you have ruled on this ticket already")
 	ErrTooMany   = errors.New("too many requests of this principal wait already")
 	ErrNoQuorum  = errors.New("nobody may rule on this request")
@@ -227,7 +228,13 @@ func (t *Ticket) may(r *Ruling) error {
 		if t.Asked.Requester == "" && !q.UnknownOwner && r.Approve {
 			return ErrNobody
 		}
-		useful = useful || holdsOne(p.Groups, q.Groups)
+		if !holdsOne(p.Groups, q.Groups) {
+			continue
+		}
+		useful = true
+		if err := r.SignIn.Satisfies(&q, r.At); err != nil && r.Approve {
+			return fmt.Errorf("%w: %w", ErrSignIn, err)
+		}
 	}
 	if !useful {
 		return ErrNotYours

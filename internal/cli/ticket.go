@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -19,14 +20,16 @@ import (
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/admin"
+	"github.com/gatebook/gatebook/internal/app"
 	"github.com/gatebook/gatebook/internal/approval"
+	"github.com/gatebook/gatebook/internal/identity"
 )
 
 func (e *env) ticketCmd() *cobra.Command {
 	c := group("ticket", "Requests that wait for people: list, show and rule",
 		e.ticketList(), e.ticketShow(), e.ticketWatch(), e.ticketRule(true), e.ticketRule(false), e.ticketStatement(), e.ticketSubmit())
 	c.Long = `A rule that holds lets a request wait on its agent's own connection until people have ruled on exactly that request. A ruling is
-signed by the person, with an SSH key that "people" in the configuration names: the gateway cannot make one. The guide is docs/approvals.md.`
+proven by the person, with an SSH key or a sign-in that "people" in the configuration names: the gateway cannot make one. The guide is docs/approvals.md.`
 	return c
 }
 
@@ -224,42 +227,70 @@ func (e *env) ticketRule(approve bool) *cobra.Command {
 		use, verb = "approve", "Let through"
 	}
 	var key, reason string
+	var signIn bool
 	c := &cobra.Command{
-		Use:   use + " ID --key FILE",
+		Use:   use + " ID --key FILE|--sign-in",
 		Short: verb + " one request",
 		Long: verb + ` exactly the request that "gatebook ticket show" prints, once. The ruling is signed with the SSH key in FILE by ssh-keygen, which
-asks for its passphrase or touch; FILE may be a public key whose private half is in the SSH agent. The reason is recorded, and
-the agent reads it where the request is refused.`,
+asks for its passphrase or touch; FILE may be a public key whose private half is in the SSH agent. With --sign-in it is proven
+by an ID token that the issuer of the console makes for exactly this ruling: open the address that is printed in a browser on
+this machine. The reason is recorded, and the agent reads it where the request is refused.`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if signIn == (key != "") {
+				return usage(errors.New("want --key FILE or --sign-in"))
+			}
 			t, b, err := e.ticket(cmd, args[0])
 			if err != nil {
 				return err
 			}
 			showTicket(e.stderr, t, &b)
 			statement := approval.Statement(t.ID, t.Digest, approve, reason)
+			if signIn {
+				return e.ruleSigningIn(cmd, t, statement)
+			}
 			sign := exec.CommandContext(cmd.Context(), "ssh-keygen", "-Y", "sign", "-n", approval.SSHNamespace, "-f", key)
 			var signature bytes.Buffer
 			sign.Stdin, sign.Stdout, sign.Stderr = strings.NewReader(statement), &signature, e.stderr
 			if err := sign.Run(); err != nil {
 				return fmt.Errorf("ssh-keygen did not sign: %w", err)
 			}
-			return e.submit(cmd, t.ID, statement, signature.String())
+			return e.submit(cmd, t.ID, admin.RuleRequest{Statement: statement, Signature: signature.String()})
 		},
 	}
-	c.Flags().StringVar(&key, "key", "", "SSH key to sign with (required)")
+	c.Flags().StringVar(&key, "key", "", "SSH key to sign with")
+	c.Flags().BoolVar(&signIn, "sign-in", false, "sign in at your issuer instead")
 	c.Flags().StringVar(&reason, "reason", "", "why")
-	if err := c.MarkFlagRequired("key"); err != nil {
-		panic(err)
-	}
 	e.jsonFlag(c)
 	return c
 }
 
-func (e *env) submit(cmd *cobra.Command, id, statement, signature string) error {
+// ruleSigningIn rules with an ID token that is made for the statement.
+func (e *env) ruleSigningIn(cmd *cobra.Command, t *admin.Ticket, statement string) error {
+	cfg, err := e.load()
+	if err != nil {
+		return err
+	}
+	random := rand.Text()
+	nonce, err := approval.Nonce(statement, random)
+	if err != nil {
+		return err
+	}
+	r := identity.Request{Nonce: nonce}
+	r.ACR, r.MaxAge = t.SignIn()
+	token, err := app.SignIn(cmd.Context(), cfg, r, func(address string) {
+		fmt.Fprintf(e.stderr, "To rule, open this in a browser on this machine and sign in:\n\n  %s\n\n", address)
+	})
+	if err != nil {
+		return err
+	}
+	return e.submit(cmd, t.ID, admin.RuleRequest{Statement: statement, Token: token.Reveal(), Random: random})
+}
+
+func (e *env) submit(cmd *cobra.Command, id string, ruling admin.RuleRequest) error {
 	var t admin.Ticket
 	err := e.with(cmd.Context(), "gatebook ticket rule", func(c *admin.Client) error {
-		return c.Call(cmd.Context(), http.MethodPost, "/v1/tickets/"+id+"/rule", admin.RuleRequest{Statement: statement, Signature: signature}, &t)
+		return c.Call(cmd.Context(), http.MethodPost, "/v1/tickets/"+id+"/rule", ruling, &t)
 	})
 	if err != nil {
 		return err
@@ -316,7 +347,7 @@ func (e *env) ticketSubmit() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			return e.submit(cmd, said.Ticket, texts[0], texts[1])
+			return e.submit(cmd, said.Ticket, admin.RuleRequest{Statement: texts[0], Signature: texts[1]})
 		},
 	}
 	e.jsonFlag(c)

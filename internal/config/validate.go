@@ -53,6 +53,7 @@ func (ld *loader) validate() {
 	}
 	ld.signers()
 	ld.people()
+	ld.console()
 	ld.policy()
 }
 
@@ -141,11 +142,7 @@ func (ld *loader) issuer(at source, is *Issuer, i int) {
 			ld.problem(at, "name", "%q is taken by another issuer", is.Name)
 		}
 	}
-	if is.For == "people" {
-		ld.problem(at, "for", "people cannot sign in to this version: there is nothing for them to rule on")
-	} else {
-		ld.oneOf(at, "for", is.For, "agents")
-	}
+	ld.oneOf(at, "for", is.For, "agents", "people")
 	if is.Development {
 		for _, l := range ld.l.Listeners {
 			if host, _, err := net.SplitHostPort(l.Address); err == nil && !IsLoopback(host) {

@@ -40,6 +40,7 @@ type Waiting struct {
 	Rule    string
 	Reason  string
 	Expires time.Time
+	Link    string // where people rule, "" if there is no such page
 	First   bool
 }
 
@@ -171,6 +172,9 @@ func (x *Exchange) wait(ctx context.Context, t *approval.Ticket, d *access.Decis
 		return deny
 	}
 	waiting := Waiting{Ticket: t.ID, Rule: d.Rule, Reason: d.Reason, Expires: t.Asked.Bound.Expires, First: true}
+	if s.gate.ticketURL != nil {
+		waiting.Link = s.gate.ticketURL(t.ID.String())
+	}
 	again := time.NewTicker(noticeEvery)
 	defer again.Stop()
 	for {
