@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatebook/gatebook/evidence"
@@ -54,6 +55,11 @@ func (t *Ticket) MayRule(p *approval.Person) bool {
 	return !t.isOf(p) && slices.ContainsFunc(t.Requires, func(q evidence.Approvers) bool {
 		return slices.ContainsFunc(q.Groups, func(g string) bool { return slices.Contains(p.Groups, g) })
 	})
+}
+
+// Request names what is asked for: tickets of the same state and name differ in their session and time alone, and are one for the eye.
+func (t *Ticket) Request(b *evidence.TicketBound) string {
+	return strings.Join([]string{t.State, b.Principal, b.Target, b.Role, b.Database, b.Text, string(b.Detail)}, "\x00")
 }
 
 // SignIn returns what a sign-in for a ruling must be asked for: classes of which one will do, and the greatest age.
@@ -163,6 +169,11 @@ type RuleRequest struct {
 
 // ErrNoPerson refuses a proof that is nobody's.
 var ErrNoPerson = errors.New("is nobody's: list it under people in the configuration")
+
+// SignIn records that a person signed in to the console, before they see anything.
+func (s *Service) SignIn(ctx context.Context, c Caller) error {
+	return s.note(ctx, c, "sign-in", map[string]string{"identity": c.Person.Identity})
+}
 
 // SignedIn is whose an ID token is, and how the person authenticated.
 type SignedIn struct {

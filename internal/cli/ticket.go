@@ -61,16 +61,37 @@ func (e *env) ticketList() *cobra.Command {
 			}
 			w := tabwriter.NewWriter(e.stdout, 0, 4, 2, ' ', 0)
 			fmt.Fprintln(w, "TICKET\tSTATE\tLEFT\tPRINCIPAL\tTARGET\tRULES\tREQUEST")
+			type line struct {
+				*admin.Ticket
+				covers evidence.TicketBound
+				same   int
+			}
+			var lines []*line
+			seen := map[string]*line{}
 			for _, t := range shown {
 				b, err := covers(t)
 				if err != nil {
 					return err
 				}
+				if first := seen[t.Request(&b)]; first != nil && t.State == string(approval.Open) {
+					first.same++
+					continue
+				}
+				l := &line{Ticket: t, covers: b}
+				seen[t.Request(&b)] = l
+				lines = append(lines, l)
+			}
+			for _, t := range lines {
+				b := &t.covers
+				text := oneLine(b.Text, 80)
+				if t.same > 0 {
+					text += fmt.Sprintf(" (and %d more of the same request)", t.same)
+				}
 				left := "-"
 				if t.State == string(approval.Open) {
 					left = time.Until(t.Expires).Round(time.Second).String()
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.State, left, printable(b.Principal), printable(b.Target), strings.Join(b.Rules, " "), oneLine(b.Text, 80))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.State, left, printable(b.Principal), printable(b.Target), strings.Join(b.Rules, " "), text)
 			}
 			return w.Flush()
 		},

@@ -42,8 +42,8 @@ func (ld *loader) validate() {
 	for i := range c.Listeners {
 		ld.listener(source{ld.main, fmt.Sprintf("listeners[%d]", i)}, &c.Listeners[i])
 	}
-	if len(c.Issuers) == 0 {
-		ld.problem(root, "issuers", "there must be at least one")
+	if !slices.ContainsFunc(c.Issuers, func(is Issuer) bool { return is.For != "people" }) {
+		ld.problem(root, "issuers", "there must be at least one for agents")
 	}
 	for i := range c.Issuers {
 		ld.issuer(ld.issuers[i], &c.Issuers[i], i)

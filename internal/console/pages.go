@@ -77,12 +77,6 @@ func viewOf(t *admin.Ticket) (*ticketView, error) {
 	return v, nil
 }
 
-// Key names requests that differ in their session alone.
-func (t *ticketView) key() string {
-	b := &t.Covers
-	return strings.Join([]string{t.State, b.Principal, b.Target, b.Role, b.Database, b.Text, string(b.Detail)}, "\x00")
-}
-
 // Whole reports whether the page shows all of the request.
 func (t *ticketView) Whole() bool { return len(t.Request)+len(t.Params) <= maxShown }
 
@@ -114,13 +108,14 @@ func (c *Console) list(w http.ResponseWriter, r *http.Request) {
 			c.refused(w, v, err)
 			return
 		}
-		switch first := seen[view.key()]; {
+		request := view.Ticket.Request(&view.Covers)
+		switch first := seen[request]; {
 		case !view.Open:
 			body.Ended = append(body.Ended, view)
 		case first != nil:
 			first.Same++
 		default:
-			seen[view.key()] = view
+			seen[request] = view
 			body.Open = append(body.Open, view)
 		}
 	}
@@ -225,7 +220,7 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	say := func(text string) error {
-		if err := flush.SetWriteDeadline(time.Now().Add(keepAlive)); err != nil {
+		if err := flush.SetWriteDeadline(time.Now().Add(2 * keepAlive)); err != nil {
 			return err
 		}
 		if _, err := fmt.Fprint(w, text); err != nil {
@@ -288,6 +283,9 @@ func (c *Console) api() http.Handler {
 			c.o.Log.Warn("console: bearer refused", "err", err)
 			deny("the token was not accepted: it must be an ID token of an issuer for people, of somebody the configuration names")
 			return
+		}
+		if r.URL.Path == "/v1/watch/tickets" { // it lasts
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 		}
 		inner.ServeHTTP(w, r.WithContext(admin.WithCaller(r.Context(), callerOf(p))))
 	})

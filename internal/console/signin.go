@@ -126,7 +126,10 @@ func (c *Console) redeem(w http.ResponseWriter, r *http.Request) {
 		c.o.Log.Warn("console: sign-in of a stranger", "identity", who)
 		c.refused(w, nil, errStranger)
 	case f.ruling == nil:
-		c.o.Log.Info("console: signed in", "person", person.Name, "identity", who)
+		if err := c.o.Admin.SignIn(r.Context(), callerOf(person)); err != nil {
+			c.refused(w, v, err)
+			return
+		}
 		c.begin(w, v, who)
 		http.Redirect(w, r, f.back, http.StatusSeeOther)
 	case who != v.name():
