@@ -143,7 +143,7 @@ func (c *Console) guard(next http.Handler) http.Handler {
 func (c *Console) Server(log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: c.Handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute,
-		IdleTimeout: 2 * time.Minute,
+		IdleTimeout:    2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

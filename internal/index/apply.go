@@ -177,6 +177,12 @@ func (b *batch) inSession(e *entry) error {
 		return b.ended(e, d)
 	case evidence.KindIdentity:
 		return b.identity(e, d)
+	case evidence.KindTicket:
+		return b.ticketOpens(e, d)
+	case evidence.KindRelease, evidence.KindTicketEnd:
+		return b.ticketEnds(e, d)
+	case evidence.KindRuling:
+		return b.ruling(e, d)
 	case evidence.KindNote:
 		var n evidence.Note
 		var what, detail any

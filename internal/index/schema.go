@@ -14,7 +14,7 @@ const applicationID = 0x47426978
 
 // schemaVersion goes up with every change of the tables or of what is put
 // into them; an index of another version is made again.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // tables hold the data. Rows have the index of their first entry as key, so
 // that they follow the book's order and do not depend on how entries were
@@ -71,7 +71,14 @@ CREATE TABLE note_row (entry INTEGER PRIMARY KEY, time TEXT NOT NULL, time_us IN
 CREATE INDEX note_session ON note_row (session);
 CREATE TABLE cancel_row (entry INTEGER PRIMARY KEY, time TEXT NOT NULL, time_us INTEGER NOT NULL, session INTEGER NOT NULL, exchange INTEGER,
 	body TEXT NOT NULL, cancelled_by TEXT, source TEXT, effect TEXT);
-CREATE INDEX cancel_session ON cancel_row (session)`
+CREATE INDEX cancel_session ON cancel_row (session);
+CREATE TABLE ticket_row (entry INTEGER PRIMARY KEY, last_entry INTEGER NOT NULL, time TEXT NOT NULL, time_us INTEGER NOT NULL,
+	session INTEGER NOT NULL, exchange INTEGER, body TEXT NOT NULL, ticket TEXT, digest TEXT, rules TEXT, requester TEXT, requires TEXT, expires TEXT,
+	state TEXT, cause TEXT, approved_by TEXT, ended TEXT, ended_us INTEGER);
+CREATE INDEX ticket_exchange ON ticket_row (session, exchange);
+CREATE TABLE ruling_row (entry INTEGER PRIMARY KEY, time TEXT NOT NULL, time_us INTEGER NOT NULL, session INTEGER NOT NULL, exchange INTEGER,
+	body TEXT NOT NULL, ticket TEXT, person TEXT, identity TEXT, groups TEXT, verdict TEXT, reason TEXT, proof TEXT);
+CREATE INDEX ruling_session ON ruling_row (session)`
 
 // views are what docs/query.md describes.
 const views = `
@@ -112,7 +119,17 @@ CREATE VIEW notes AS SELECT n.time AS time, n.time_us AS time_us, s.session AS s
 CREATE VIEW cancels AS SELECT c.time AS time, c.time_us AS time_us, s.session AS session, c.exchange AS exchange, s.principal AS principal,
 	s.target AS target, c.cancelled_by AS cancelled_by, c.source AS source, c.effect AS effect, c.body AS body,
 	c.entry AS first_entry, c.entry AS last_entry
-	FROM cancel_row c JOIN session_row s ON s.first_entry = c.session`
+	FROM cancel_row c JOIN session_row s ON s.first_entry = c.session;
+CREATE VIEW tickets AS SELECT k.time AS time, k.time_us AS time_us, k.ticket AS ticket, s.session AS session, k.exchange AS exchange,
+	s.principal AS principal, s.target AS target, k.rules AS rules, k.requester AS requester, k.requires AS requires, k.state AS state, k.cause AS cause,
+	k.approved_by AS approved_by, k.expires AS expires, k.ended AS ended, k.ended_us AS ended_us, k.digest AS digest, t.text AS text,
+	k.body AS body, k.entry AS first_entry, k.last_entry AS last_entry
+	FROM ticket_row k JOIN session_row s ON s.first_entry = k.session
+	LEFT JOIN exchange_row e ON e.session = k.session AND e.exchange = k.exchange LEFT JOIN statement t ON t.entry = e.first_entry;
+CREATE VIEW rulings AS SELECT r.time AS time, r.time_us AS time_us, r.ticket AS ticket, s.session AS session, r.exchange AS exchange,
+	s.principal AS principal, s.target AS target, r.person AS person, r.identity AS identity, r.groups AS groups, r.verdict AS verdict, r.reason AS reason,
+	r.proof AS proof, r.body AS body, r.entry AS first_entry, r.entry AS last_entry
+	FROM ruling_row r JOIN session_row s ON s.first_entry = r.session`
 
 var objectName = regexp.MustCompile(`^CREATE (?:UNIQUE |VIRTUAL )?(?:TABLE|VIEW|INDEX) (\w+)`)
 
