@@ -268,6 +268,7 @@ type Action struct {
 // ActionStatement is one part of a request.
 type ActionStatement struct {
 	Verb      string         `json:"verb"`
+	Inner     []string       `json:"inner,omitempty"` // commands that change rows within it, such as "DELETE" in WITH
 	Effects   []string       `json:"effects"`
 	Objects   []ActionObject `json:"objects,omitempty"`
 	Columns   []string       `json:"columns,omitempty"`

@@ -112,7 +112,9 @@ func (a *Action) Bound() ([]any, error) {
 // Statement is one part of a request.
 type Statement struct {
 	// Verb is the command, such as "SELECT" or "DROP TABLE".
-	Verb    string
+	Verb string
+	// Inner are the commands that change rows within it, such as "DELETE" in WITH.
+	Inner   []string
 	Effects Effects
 	// Objects that it names, with what is done to each.
 	Objects []Object

@@ -30,7 +30,7 @@ import (
 // midst of a change to a file that chance picks. Whatever is left: what ran was released, by a person's ruling, in the book; it ran once; what was refused did not run; and
 // nothing that waited runs after the restart.
 func TestHeldCrash(t *testing.T) {
-	rounds := 8
+	rounds := 5
 	if n, err := strconv.Atoi(os.Getenv("GATEBOOK_CRASHES")); err == nil {
 		rounds = max(n/5, 1)
 	}
@@ -60,7 +60,7 @@ func TestHeldCrash(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %d rounds, %d answered, the last book has %v", seed, rounds, len(h.answered), states)
-	if rounds >= 8 && (len(h.answered) == 0 || states["released"] == 0) {
+	if rounds >= 5 && (len(h.answered) == 0 || states["released"] == 0) {
 		t.Error("nothing was released: there was no load")
 	}
 }
@@ -94,7 +94,7 @@ func (h *heldLoad) begin(t *testing.T) {
 func (h *heldLoad) round(t *testing.T, rng *rand.Rand) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("GATEBOOK_TEST_CHILD=%d", rng.Uint64()), fmt.Sprintf("GATEBOOK_TEST_CUT=%d", 30+rng.IntN(220)),
+	cmd.Env = append(os.Environ(), fmt.Sprintf("GATEBOOK_TEST_CHILD=%d", rng.Uint64()), fmt.Sprintf("GATEBOOK_TEST_CUT=%d", 100+rng.IntN(1<<(7+rng.IntN(5)))),
 		"GATEBOOK_TEST_CONFIG="+h.place.dir+"/gatebook.yaml")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -109,7 +109,7 @@ func (h *heldLoad) round(t *testing.T, rng *rand.Rand) {
 	address, err := bufio.NewReader(out).ReadString('\n')
 	go func() { _ = cmd.Wait(); close(gone) }()
 	if err == nil {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		var all sync.WaitGroup
 		for range 3 {
 			all.Go(func() { h.agent(ctx, t, strings.TrimSpace(address)) })

@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/gatebook/gatebook/internal/admin"
+	"github.com/gatebook/gatebook/internal/testkit/idp"
 )
 
 // TestAnswersAreAsDocumented: what a running gateway answers is what docs/openapi.json says of it, for every operation that can be asked for here.
@@ -25,9 +27,10 @@ func TestAnswersAreAsDocumented(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) { //nolint:noctx,staticcheck // a Unix socket, at once
 		return net.Dial("unix", filepath.Join(d.place.dir, "data", socketName)) //nolint:noctx // as above
 	}}}
+	fresh := d.place.issuer.Sign(t, idp.With(d.place.issuer.Agent("worker", "agents"), idp.Claims{"exp": time.Now().Add(time.Hour).Unix()}), nil)
 	bodies := map[string]string{
 		"POST /v1/query": `{"sql":"SELECT principal, target FROM sessions"}`, "POST /v1/access": `{}`, "POST /v1/check": `{}`, "POST /v1/checkpoint": `{}`, "POST /v1/reload": `{}`, "POST /v1/index/rebuild": `{}`,
-		"POST /v1/sessions/{id}/renew": `{"token":` + quoted(d.place.issuer.Token(t, "worker", "agents")) + `}`, "POST /v1/sessions/{id}/end": `{"reason":"enough"}`,
+		"POST /v1/sessions/{id}/renew": `{"token":` + quoted(fresh) + `}`, "POST /v1/sessions/{id}/end": `{"reason":"enough"}`,
 		"POST /v1/tickets/{id}/rule": `{"statement":"x","signature":"y"}`, // refused: its failure is documented too
 	}
 	asked := 0

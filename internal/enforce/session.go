@@ -63,6 +63,7 @@ type Session struct {
 	last      uint64 // exchange numbers given
 	bytes     uint64
 	expired   bool
+	waiting   bool // a request is held
 	expiry    *time.Timer
 	idle      *time.Timer
 	closed    bool
@@ -342,6 +343,11 @@ func (s *Session) expire() {
 	}
 	s.expired = true
 	if len(s.open) == 0 {
+		s.cancel(errExpired())
+		return
+	}
+	if s.waiting {
+		// What waits for a person has not begun.
 		s.cancel(errExpired())
 		return
 	}

@@ -252,7 +252,7 @@ func action(in *evidence.Intent, does *evidence.Action) (*access.Action, error) 
 	}
 	for i := range does.Statements {
 		from := &does.Statements[i]
-		st := access.Statement{Verb: from.Verb, Columns: from.Columns, HasFilter: from.HasFilter, Understood: !from.Opaque}
+		st := access.Statement{Verb: from.Verb, Inner: from.Inner, Columns: from.Columns, HasFilter: from.HasFilter, Understood: !from.Opaque}
 		if st.Effects, err = effects(from.Effects); err != nil {
 			return nil, err
 		}
@@ -311,7 +311,7 @@ func sameText(r *evidence.Request, a *access.Action) error {
 		return errors.New("the recorded action has other statements than the text")
 	}
 	for i := range have.scan.Statements {
-		if have.scan.Statements[i].Verb != a.Statements[i].Verb {
+		if st := &have.scan.Statements[i]; st.Verb != a.Statements[i].Verb || !slices.Equal(st.Inner, a.Statements[i].Inner) {
 			return errors.New("the recorded action has other statements than the text")
 		}
 	}
