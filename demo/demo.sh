@@ -114,9 +114,9 @@ version: 1
 data: ./data
 issuers:
   - {name: dev, for: agents, url: "$issuer", audience: gatebook, development: true, allow_loopback: true, insecure_http: true}
+  - {name: people, for: people, url: "$issuer", audience: gatebook-console, development: true, allow_loopback: true, insecure_http: true}
 listeners:
   - {protocol: postgres, address: "127.0.0.1:$port"}
-  - {name: people, for: people, url: "$issuer", audience: gatebook-console, development: true, allow_loopback: true, insecure_http: true}
 limits: {low_disk: $low_disk}
 console: {address: "127.0.0.1:$page", issuer: people, client_secret: file:secrets/console, insecure_plaintext: true}
 owners: [{principal: "dev|ci-pipeline", person: ana}]
@@ -192,7 +192,8 @@ echo "SELECT count(*) || ' payments are still there' FROM payments" | direct sho
 
 say "A deletion waits, on the pipeline's own connection, until a second person rules on it"
 hold() { # the deletion of one payment, in the background; sets psql_pid and ticket
-  PGPASSWORD=$(token ci-pipeline) psql -X -v ON_ERROR_STOP=1 -P pager=off -c "DELETE FROM payments WHERE id = $1" > "$work/held.out" 2>&1 &
+  : > "$work/held.out"
+  PGPASSWORD=$(token ci-pipeline) psql -X -v ON_ERROR_STOP=1 -P pager=off -c "DELETE FROM payments WHERE id = $1" >> "$work/held.out" 2>&1 &
   psql_pid=$!
   wait_for grep -q 'waits for a person' "$work/held.out" || fail "it did not wait: $(cat "$work/held.out")"
   ticket=$(sed -n 's/.*ticket \([a-z2-7]*\),.*/\1/p' "$work/held.out" | head -n 1)

@@ -43,8 +43,11 @@ func SignIn(ctx context.Context, c *config.Loaded, r identity.Request, show func
 	r.State, r.Verifier = identity.NewCodeVerifier(), identity.NewCodeVerifier()
 	codes := make(chan string, 1)
 	srv := &http.Server{Handler: comeBack(r.State, v.IssuerURL(client.Issuer), codes), ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = srv.Serve(ln) // it ends when it is closed
+	}()
 	defer func() {
 		_ = srv.Close()
 		<-served

@@ -98,6 +98,7 @@ func (c *Console) Handler() http.Handler {
 		m.Handle("GET /static/"+name, http.StripPrefix("/static", files))
 	}
 	m.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/tickets", http.StatusSeeOther) })
+	m.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	m.HandleFunc("GET /tickets", c.list)
 	m.HandleFunc("GET /tickets/{id}", c.ticket)
 	m.HandleFunc("POST /tickets/{id}/rule", c.rule)

@@ -59,8 +59,19 @@ func classOf(t *pgquery.ScanToken) Class {
 		return Comment
 	}
 	switch t.KeywordKind.String() {
-	case "NO_KEYWORD", "UNRESERVED_KEYWORD":
+	case "UNRESERVED_KEYWORD": // most of these are names as well; the commands among them are what the eye looks for
+		if commands[t.Token.String()] {
+			return Keyword
+		}
+		return Other
+	case "NO_KEYWORD":
 		return Other
 	}
 	return Keyword
+}
+
+// commands are tokens that begin a command or a clause and are no reserved words.
+var commands = map[string]bool{
+	"INSERT": true, "UPDATE": true, "DELETE_P": true, "MERGE": true, "SET": true, "TRUNCATE": true, "DROP": true, "ALTER": true, "COPY": true, "BEGIN_P": true,
+	"COMMIT": true, "ROLLBACK": true, "BY": true, "EXECUTE": true, "PREPARE": true, "EXPLAIN": true, "CALL": true, "LOCK_P": true, "REVOKE": true, "CASCADE": true,
 }
