@@ -122,7 +122,7 @@ func (h *heldLoad) round(t *testing.T, rng *rand.Rand) {
 			_ = cmd.Process.Kill()
 			<-gone
 		}
-		cancel()
+		cancel() // who rules has nothing to wait for
 		all.Wait()
 	}
 	<-gone
@@ -158,14 +158,11 @@ func (h *heldLoad) agent(ctx context.Context, t *testing.T, address string) {
 // person rules on whatever waits, with a token of the issuer's made for each ruling.
 func (h *heldLoad) person(ctx context.Context, t *testing.T, rng *rand.Rand) {
 	ruled := map[string]bool{}
-	for ctx.Err() == nil {
-		c, err := admin.Dial(ctx, filepath.Join(h.place.dir, "data", socketName))
-		if err != nil {
-			return
-		}
+	for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
 		var list []*admin.Ticket
-		if c.Call(ctx, http.MethodGet, "/v1/tickets", nil, &list) != nil {
-			return
+		c, err := admin.Dial(ctx, filepath.Join(h.place.dir, "data", socketName))
+		if err != nil || c.Call(ctx, http.MethodGet, "/v1/tickets", nil, &list) != nil {
+			continue // not there yet, or not any more
 		}
 		for _, ticket := range list {
 			if ticket.State != string(approval.Open) || ruled[ticket.ID] {
