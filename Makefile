@@ -12,7 +12,7 @@ SOAK ?= 15m
 SESSIONS ?= 500
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test race fuzz mutants crash soak bench lint gen
+.PHONY: help setup build demo test race fuzz mutants crash hold soak bench lint gen
 
 help: ## print the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,9 @@ mutants: setup ## break the guards one at a time; each must turn its test red (O
 crash: setup ## the power goes at 300 random moments under load, and every operation on a file is failed (CRASHES=N)
 	GATEBOOK_CRASHES=$(CRASHES) go test -count=1 -run 'Crash|Fault|Survive|Create|Space' -timeout 60m ./internal/...
 
+hold: setup ## requests wait while their agents' tokens expire after 5 minutes, and are ruled on after 10
+	GATEBOOK_HOLD=5m go test -count=1 -v -run 'TestHeldAndTheTokenExpires$$' -timeout 30m ./internal/app
+
 soak: setup build ## many sessions, agents that misbehave and values of 1 GB for SOAK=15m, SESSIONS=500
 	GATEBOOK=$(abspath $(BIN)) GATEBOOK_SOAK=$(SOAK) GATEBOOK_SESSIONS=$(SESSIONS) go test -count=1 -v -run 'TestSoak$$' -timeout 3h ./cmd/gatebook
 
@@ -52,6 +55,7 @@ bench: build ## direct, PgBouncer and Gatebook side by side: bench/results.json 
 
 gen: ## make generated documents anew
 	go run ./internal/config/gen > docs/config.md
+	go run ./internal/admin/openapi > docs/openapi.json
 
 lint: $(GOLANGCI) ## the linters
 	$(GOLANGCI) run

@@ -114,6 +114,16 @@ func measure(w *world, o *options, t *table) error {
 			t.addIdle(s.name, o.idle, bytes)
 		}
 	}
+	if o.only.MatchString("hold/1") && slices.Contains(all, w.always) {
+		ran++
+		times, err := w.hold(w.always, 4*o.rounds)
+		if err == nil {
+			err = t.addHold(times)
+		}
+		if err != nil {
+			return fmt.Errorf("hold: %w", err)
+		}
+	}
 	if ran == 0 || len(all) == 0 {
 		return fmt.Errorf("-only %s and -systems %s leave nothing to measure", o.only, o.systems)
 	}

@@ -165,15 +165,16 @@ func (t *table) write(dir string, out io.Writer) error {
 // svg draws the ratios as bars with the samples' range; 1 is the peer's rate.
 func (t *table) svg() []byte {
 	const left, width, line = 330, 420, 22
+	rates := slices.DeleteFunc(slices.Clone(t.results), func(r *result) bool { return r.Case == holdCase }) // a time, no rate
 	top := 0.0
-	for _, r := range t.results {
+	for _, r := range rates {
 		top = max(top, slices.Max(r.Samples))
 	}
 	scale := width / max(1, top)
-	height := line*(len(t.results)+2) + 10
+	height := line*(len(rates)+2) + 10
 	b := fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", left+width+70, height)
 	b = fmt.Appendf(b, `<rect width="100%%" height="100%%" fill="white"/>`+"\n"+`<text x="%d" y="16" font-weight="bold">rate as a ratio to the peer; bar: median, line: range of the samples</text>`+"\n", 10)
-	for i, r := range t.results {
+	for i, r := range rates {
 		y := line * (i + 1)
 		b = fmt.Appendf(b, `<text x="%d" y="%d" text-anchor="end">%s, %d client%s</text>`, left-8, y+16, r.Case, r.Clients, plural(r.Clients))
 		b = fmt.Appendf(b, `<rect x="%d" y="%d" width="%.1f" height="14" fill="#4878a8"/>`, left, y+5, r.Ratio*scale)

@@ -317,6 +317,10 @@ func (w *world) startGate(mode, password string) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
+	ruler, err := w.rulerKey()
+	if err != nil {
+		return nil, err
+	}
 	conf := fmt.Sprintf(`version: 1
 data: ./data
 sync: %s
@@ -339,7 +343,8 @@ rules:
   - {name: writes, when: '"agents" in principal.groups && action.effects.all(e, e in ["read", "write", "transaction", "session"])', then: allow}
   - {name: secrets, when: 'action.relations.exists(r, r == "public.secrets") && !("auditors" in principal.groups)', then: deny}
   - {name: production, when: 'target.labels.?env.orValue("") == "prod" && "write" in action.effects', then: hold}
-`, mode, w.issuer, port, ops, w.pg.Address(), dbName, w.pg.CA, dbUser)
+  - {name: held, when: '"DELETE" in action.verbs && "public.held" in action.relations', then: hold, approvers: {groups: [dba], within: 1m}}
+`+holdPeople, mode, w.issuer, port, ops, w.pg.Address(), dbName, w.pg.CA, dbUser, ruler)
 	name := filepath.Join(dir, "gatebook.yaml")
 	err = errors.Join(os.WriteFile(name, []byte(conf), 0o600), os.WriteFile(filepath.Join(dir, "secrets", "bench"), []byte(password), 0o600))
 	if err != nil {

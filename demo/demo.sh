@@ -91,7 +91,7 @@ echo "SELECT count(*) || ' customers, ' || (SELECT count(*) FROM payments) || ' 
 
 say "Start the development identity provider: a CI pipeline and an AI assistant get tokens from it"
 "$gatebook" dev issuer --address 127.0.0.1:0 --lifetime "${lifetime}s" --audience gatebook --audience elsewhere \
-  --client ci-pipeline:agents --client assistant:agents,support --client stranger:visitors > "$work/issuer.out" 2> "$work/issuer.log" &
+  --client ci-pipeline:agents --client assistant:agents,support --client stranger:visitors --person ana --person ben > "$work/issuer.out" 2> "$work/issuer.log" &
 pids+=($!)
 wait_for grep -q '^issuer ' "$work/issuer.out" || fail "the issuer did not start: $(cat "$work/issuer.log")"
 issuer=$(sed -n 's/^issuer //p' "$work/issuer.out")
@@ -102,7 +102,11 @@ gate=$work/gate
 printf '%s' "$db_password" > "$gate/secrets/shop"
 chmod 600 "$gate/secrets/shop"
 cp "$work/db.crt" "$gate/db-ca.crt"
+printf development > "$gate/secrets/console"
+chmod 600 "$gate/secrets/console"
+for person in ana ben; do ssh-keygen -q -t ed25519 -N '' -C "$person" -f "$work/$person"; done
 port=$(free_port)
+page=$(free_port)
 low_disk=1MiB
 if [ "$broken" = recorder ]; then low_disk=1000000GiB; fi # the disk counts as full: nothing can be recorded
 cat > "$gate/gatebook.yaml" << YAML
@@ -110,9 +114,15 @@ version: 1
 data: ./data
 issuers:
   - {name: dev, for: agents, url: "$issuer", audience: gatebook, development: true, allow_loopback: true, insecure_http: true}
+  - {name: people, for: people, url: "$issuer", audience: gatebook-console, development: true, allow_loopback: true, insecure_http: true}
 listeners:
   - {protocol: postgres, address: "127.0.0.1:$port"}
 limits: {low_disk: $low_disk}
+console: {address: "127.0.0.1:$page", issuer: people, client_secret: file:secrets/console, insecure_plaintext: true}
+owners: [{principal: "dev|ci-pipeline", person: ana}]
+people:
+  - {person: ana, groups: [dba], identities: ["people|ana"], keys: ["$(cat "$work/ana.pub")"]}
+  - {person: ben, groups: [dba], identities: ["people|ben"], keys: ["$(cat "$work/ben.pub")"]}
 targets:
   - name: shop
     protocol: postgres
@@ -127,6 +137,11 @@ rules:
   - name: pipeline-writes
     when: 'principal.name == "ci-pipeline" && action.effects.all(e, e in ["read", "write", "transaction", "session"])'
     then: allow
+  - name: deletions
+    when: '"DELETE" in action.verbs'
+    then: hold
+    reason: Deleting needs a second person.
+    approvers: {groups: [dba], within: 2m}
   - {name: migrations, when: '"schema" in action.effects', then: deny, reason: Schema changes go through migrations.}
 packs: [no-unfiltered-writes]
 YAML
@@ -175,6 +190,36 @@ refused "PREPARE away AS DELETE FROM payments"
 refused "COPY (DELETE FROM payments RETURNING id) TO STDOUT"
 echo "SELECT count(*) || ' payments are still there' FROM payments" | direct shop
 
+say "A deletion waits, on the pipeline's own connection, until a second person rules on it"
+hold() { # the deletion of one payment, in the background; sets psql_pid and ticket
+  : > "$work/held.out"
+  PGPASSWORD=$(token ci-pipeline) psql -X -v ON_ERROR_STOP=1 -P pager=off -c "DELETE FROM payments WHERE id = $1" >> "$work/held.out" 2>&1 &
+  psql_pid=$!
+  wait_for grep -q 'waits for a person' "$work/held.out" || fail "it did not wait: $(cat "$work/held.out")"
+  ticket=$(sed -n 's/.*ticket \([a-z2-7]*\),.*/\1/p' "$work/held.out" | head -n 1)
+}
+rows() { echo "SELECT count(*) FROM payments WHERE id = $1" | direct shop; }
+hold 1
+cat "$work/held.out"
+[ "$(rows 1)" = 1 ] || fail "it ran while it waited"
+g ticket show "$ticket"
+say "Ana answers for the pipeline: she cannot approve what it asks for"
+if g ticket approve "$ticket" --key "$work/ana" > "$work/ana.out" 2>&1; then fail "ana approved her own request"; fi
+tail -n 1 "$work/ana.out"
+say "Ben can, with a signature that the gateway cannot make: it runs, once"
+g ticket approve "$ticket" --key "$work/ben" --reason "a duplicate of 2" 2> /dev/null
+wait "$psql_pid" || fail "the approved deletion failed: $(cat "$work/held.out")"
+tail -n 1 "$work/held.out"
+[ "$(rows 1)" = 0 ] || fail "it did not run"
+say "Another one: the pipeline gives up, and an approval that comes late runs nothing"
+hold 2
+kill "$psql_pid"
+wait "$psql_pid" || true
+wait_for sh -c "'$gatebook' -c '$gate/gatebook.yaml' ticket list --all | grep -q withdrawn" || fail "it was not withdrawn"
+if g ticket approve "$ticket" --key "$work/ben" > "$work/late.out" 2>&1; then fail "a late approval was taken"; fi
+tail -n 1 "$work/late.out"
+[ "$(rows 2)" = 1 ] || fail "a late approval ran something"
+
 say "An identity that may not use the target, and a token that was tampered with, do not get in"
 if PGPASSWORD=$(token stranger) psql -X -c 'SELECT 1'; then fail "the stranger got in"; fi
 bad=$(token ci-pipeline)
@@ -193,6 +238,9 @@ say "Export the evidence package, and verify it offline with the trust file alon
 g evidence export -o "$work/package.zip"
 $verify "$work/package.zip" --trust "$work/trust.txt" | tee "$work/verify.out" || fail "the package does not verify"
 
+echo
+unzip -p "$work/package.zip" data/populations/P4-approvals.csv
+
 say "The same core with sha256sum, openssl and ssh-keygen"
 mkdir "$work/unpacked"
 unzip -q "$work/package.zip" -d "$work/unpacked"
@@ -202,6 +250,8 @@ say "Flip one byte in a copy: the verifier refuses it and says where"
 (cd "$root" && go run ./demo/tamper flip "$work/package.zip" "$work/flipped.zip")
 if $verify "$work/flipped.zip" --trust "$work/trust.txt"; then fail "a flipped byte was not noticed"; fi
 grep -q '^decisions: *[1-9][0-9]* decided again with the same result' "$work/verify.out" || fail "nothing was decided again"
+grep -q '1 held and released' "$work/verify.out" || fail "the package has no release"
+grep -q '1 ruling signed by its person' "$work/verify.out" || fail "the package has no ruling"
 
 say "Edit the claims and re-sign everything with the gateway's own keys: the issuer's signature does not hold"
 (cd "$root" && go run ./demo/tamper claims "$work/package.zip" "$work/forged.zip" "$gate/keys")
@@ -222,6 +272,7 @@ if [ -n "${KEEP:-}" ]; then
   $gatebook session list
   $gatebook query "SELECT * FROM exchanges ORDER BY first_entry DESC LIMIT 5"
   $gatebook evidence export -o /tmp/mine.zip
+  The page where people rule: http://127.0.0.1:$page (sign in as ben)
   To end it: kill ${pids[*]}; PostgreSQL: $pgbin/pg_ctl -D $pgdata stop (as its user)
 HELP
 else

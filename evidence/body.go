@@ -126,7 +126,7 @@ type Key struct {
 type Admin struct {
 	Action string `json:"action"` // such as "query", "session-show", "export", "session-end"
 	Who    string `json:"who"`    // operating-system user, or identity
-	How    string `json:"how"`    // "socket", "offline" or "webhook"
+	How    string `json:"how"`    // "socket", "offline", "webhook" or "console" (a person who signed in; UID is -1)
 	PID    int    `json:"pid,omitempty"`
 	UID    int    `json:"uid"`
 	Detail any    `json:"detail,omitempty"`
@@ -268,6 +268,7 @@ type Action struct {
 // ActionStatement is one part of a request.
 type ActionStatement struct {
 	Verb      string         `json:"verb"`
+	Inner     []string       `json:"inner,omitempty"` // commands that change rows within it, such as "DELETE" in WITH
 	Effects   []string       `json:"effects"`
 	Objects   []ActionObject `json:"objects,omitempty"`
 	Columns   []string       `json:"columns,omitempty"`
@@ -327,6 +328,11 @@ type Approvers struct {
 	UnknownOwner bool     `json:"unknown_owner,omitempty"`
 	// BreakGlass are groups one of whose people can release it in an emergency, without the quorum.
 	BreakGlass []string `json:"break_glass,omitempty"`
+	// ACR, AMR and MaxAuthAge (seconds) are what the sign-in behind a ruling must be: of one of these classes, by all of these
+	// methods, and at most so long before.
+	ACR        []string `json:"acr,omitempty"`
+	AMR        []string `json:"amr,omitempty"`
+	MaxAuthAge int64    `json:"max_auth_age,omitempty"`
 }
 
 // TicketBound is all that a ruling covers. If anything of it were different, the digest would be.
@@ -366,12 +372,17 @@ type Ruling struct {
 
 // RulingProof is what only the person could make.
 type RulingProof struct {
-	Kind string `json:"kind"` // "ssh"
+	Kind string `json:"kind"` // "ssh" or "oidc"
 	// Statement is the exact text that was signed.
 	Statement string `json:"statement"`
 	// Signature is an armoured SSH signature by Key, in the namespace gatebook-ruling.
 	Signature string `json:"signature,omitempty"`
 	Key       string `json:"key,omitempty"` // as in authorized_keys
+	// Token is an ID token that the person's issuer made for the nonce over Random and Statement: the SHA-256, in base64url
+	// without padding, of "gatebook-ruling-nonce 1\n", Random, "\n" and Statement. KeySet is the issuer's (RFC 7517).
+	Token  string          `json:"token,omitempty"`
+	Random string          `json:"random,omitempty"`
+	KeySet json.RawMessage `json:"key_set,omitempty"`
 }
 
 // Release is the body of a release entry: a held request is let through.

@@ -22,8 +22,8 @@ type Policy interface {
 	Decide(r *Request) (Decided, error)
 	// Ticket returns why a ticket does not ask for what the rules that hold ask for, nil if it does.
 	Ticket(t *Ticket, bound *TicketBound) error
-	// Ruling returns why a ruling is not its person's own word by the configuration's people, nil if it is.
-	Ruling(t *Ticket, r *Ruling) error
+	// Ruling returns why a ruling, recorded at that time, is not its person's own word by the configuration's people, nil if it is.
+	Ruling(t *Ticket, r *Ruling, at time.Time) error
 }
 
 // Request is a recorded request with all that its decision depends on. It is
@@ -320,9 +320,9 @@ func (d *decisions) ticket(h *Header, body []byte) error {
 		d.skip(missingPolicy)
 		return nil
 	}
-	err := t.policy.Ruling(&t.body, &r)
+	err := t.policy.Ruling(&t.body, &r, h.Time)
 	if err != nil && d.latest != nil && d.latest != t.policy && d.latest.Policy != nil {
-		err = d.latest.Ruling(&t.body, &r) // people may have been named since the ticket was opened
+		err = d.latest.Ruling(&t.body, &r, h.Time) // people may have been named since the ticket was opened
 	}
 	if err != nil {
 		return fmt.Errorf("the ruling by %s: %w", r.Person, err)

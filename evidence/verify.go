@@ -656,7 +656,11 @@ func (v *verifier) decided() string {
 		s += fmt.Sprintf(", %d by the gateway's own limits and checks", d.own)
 	}
 	if d.rulings > 0 {
-		s += fmt.Sprintf(", %d rulings signed by their persons", d.rulings)
+		if d.rulings == 1 {
+			s += ", 1 ruling signed by its person"
+		} else {
+			s += fmt.Sprintf(", %d rulings signed by their persons", d.rulings)
+		}
 	}
 	for _, why := range slices.Sorted(maps.Keys(d.left)) {
 		if why == missingPolicy || why == unreadablePolicy || why == missingAction {

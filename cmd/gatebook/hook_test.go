@@ -86,7 +86,7 @@ func scriptHook(ts *testscript.TestScript, neg bool, args []string) {
 func scriptStop(ts *testscript.TestScript, neg bool, args []string) {
 	g := gateOf(ts)
 	if neg || len(args) < 2 || g.behind == nil {
-		ts.Fatalf("usage: stop session|principal ARG..., with a psql in the background")
+		ts.Fatalf("usage: halt session|principal ARG..., with a psql in the background")
 	}
 	config := filepath.Join(g.dir, "gatebook.yaml")
 	command := append([]string{"-c", config, "principal", "suspend"}, args[1:]...)
@@ -101,7 +101,9 @@ func scriptStop(ts *testscript.TestScript, neg bool, args []string) {
 		command = append([]string{"-c", config, "session", "end", list[0].ID}, args[1:]...)
 	}
 	began := time.Now()
-	ts.Check(ts.Exec("gatebook", command...))
+	out, err := exec.Command("gatebook", command...).CombinedOutput()
+	fmt.Fprint(ts.Stdout(), string(out))
+	ts.Check(err)
 	_ = g.behind.Wait()
 	took := time.Since(began)
 	g.behind = nil

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/gatebook/gatebook/internal/cli"
+	"github.com/gatebook/gatebook/internal/testkit/browser"
 	"github.com/gatebook/gatebook/internal/testkit/idp"
 	"github.com/gatebook/gatebook/internal/testkit/pgserver"
 )
@@ -44,8 +47,11 @@ func TestMain(m *testing.M) {
 //	ticket COMMAND ARG...   gatebook ticket with the newest ticket's ID
 //	count N TABLE CONDITION   looks into the database past the gateway
 //	hook start   a server that takes messages of the gateway, which is told of it; hook got PATTERN waits for a message with it, signed as it must be
-//	stop session|principal ARG...   gatebook session end with the open session's ID, or gatebook principal suspend; then the psql in
+//	halt session|principal ARG...   gatebook session end with the open session's ID, or gatebook principal suspend; then the psql in
 //	the background must have ended, all within 2 s
+//	console   adds a page on which people sign in, at the issuer corp
+//	page NAME COMMAND ARG...   NAME's browser: open [PATH], approve|deny [REASON] the newest ticket; prints the page that it ends on, and fails unless that is a good one
+//	terminal NAME approve|deny   gatebook ticket approve|deny --sign-in on the newest ticket, with NAME's browser
 //	edit FILE OLD NEW   replaces a text in a file; \n in NEW is a line end
 //
 // and the conditions [office] (Monday to Friday, 08:00 to 18:00 UTC) and [closing] (that is about to change).
@@ -109,7 +115,10 @@ func TestScripts(t *testing.T) {
 			"until":     scriptUntil,
 			"edit":      scriptEdit,
 			"hook":      scriptHook,
-			"stop":      scriptStop,
+			"halt":      scriptStop,
+			"console":   scriptConsole,
+			"page":      scriptPage,
+			"terminal":  scriptTerminal,
 		},
 		Condition: func(name string) (bool, error) {
 			now := time.Now().UTC()
@@ -140,6 +149,8 @@ type scriptGate struct {
 	address string
 	done    chan error
 	hook    *hookServer
+
+	browsers map[string]*browser.Browser
 }
 
 // prepare makes a book and a configuration, where the script has not brought one.
@@ -411,7 +422,7 @@ func scriptPeople(ts *testscript.TestScript, _ bool, args []string) {
 	var b strings.Builder
 	b.WriteString("owners: [{principal: 'ci|worker', person: ana}, {principal: 'ci|helper', person: ana}]\npeople:\n")
 	for _, name := range args {
-		fmt.Fprintf(&b, "  - {person: %s, groups: [%s], keys: [%q]}\n", name, groups[name], strings.TrimSpace(ts.ReadFile(name+".pub")))
+		fmt.Fprintf(&b, "  - {person: %s, groups: [%s], keys: [%q], identities: ['corp|%s']}\n", name, groups[name], strings.TrimSpace(ts.ReadFile(name+".pub")), name)
 	}
 	path := filepath.Join(g.dir, "gatebook.yaml")
 	text, err := os.ReadFile(path)
@@ -419,21 +430,103 @@ func scriptPeople(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(path, append(text, b.String()...), 0o600))
 }
 
-func scriptTicket(ts *testscript.TestScript, neg bool, args []string) {
+func scriptConsole(ts *testscript.TestScript, _ bool, _ []string) {
 	g := gateOf(ts)
-	config := filepath.Join(g.dir, "gatebook.yaml")
-	out, err := exec.Command("gatebook", "-c", config, "ticket", "list", "--all", "--json").Output()
+	for name, text := range map[string]string{
+		"extra.yaml":      fmt.Sprintf("issuers:\n  - {name: corp, for: people, url: %q, audience: %s, development: true, allow_loopback: true, insecure_http: true}\n", g.issuer.URL(), idp.Console),
+		"gatebook.yaml":   "console: {address: '127.0.0.1:0', issuer: corp, client_secret: 'file:secrets/console', insecure_plaintext: true}\n",
+		"secrets/console": idp.ConsoleSecret,
+	} {
+		f, err := os.OpenFile(filepath.Join(g.dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		ts.Check(err)
+		_, err = f.WriteString(text)
+		ts.Check(errors.Join(err, f.Close()))
+	}
+}
+
+var pageURL = regexp.MustCompile(`"protocol":"console","address":"[^"]+","url":"([^"]+)"`)
+
+func scriptPage(ts *testscript.TestScript, neg bool, args []string) {
+	g := gateOf(ts)
+	m := pageURL.FindStringSubmatch(g.log.String())
+	if len(args) < 2 || m == nil {
+		ts.Fatalf("usage: page NAME open|approve|deny ..., of a gateway with a console")
+	}
+	name := args[0]
+	b := g.browsers[name]
+	if b == nil {
+		b = browser.New()
+		if g.browsers == nil {
+			g.browsers = map[string]*browser.Browser{}
+		}
+		g.browsers[name] = b
+		ts.Check(b.SignIn(m[1]+"/tickets", name))
+	}
+	var err error
+	switch args[1] {
+	case "open":
+		err = b.Open(m[1] + strings.Join(append([]string{"/tickets"}, args[2:]...), "/"))
+	case "approve", "deny":
+		err = b.Rule(m[1]+"/tickets/"+newestTicket(ts), name, args[1], strings.Join(args[2:], " "))
+	default:
+		ts.Fatalf("page cannot %s", args[1])
+	}
+	fmt.Fprint(ts.Stdout(), b.Page)
+	if neg == (err == nil && b.Status == http.StatusOK) {
+		ts.Fatalf("page %v: %d, %v\n%s", args, b.Status, err, b.Page)
+	}
+}
+
+func scriptTerminal(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: terminal NAME approve|deny")
+	}
+	cmd := exec.Command("gatebook", "-c", filepath.Join(gateOf(ts).dir, "gatebook.yaml"), "ticket", args[1], newestTicket(ts), "--sign-in", "--reason", "from a terminal")
+	lines := &logLines{}
+	pipe, err := cmd.StderrPipe()
+	ts.Check(err)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	ts.Check(cmd.Start())
+	read := make(chan struct{})
+	go func() { lines.read(pipe); close(read) }()
+	address := regexp.MustCompile(`(?m)^  (http://\S+)$`)
+	for until := time.Now().Add(15 * time.Second); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		if m := address.FindStringSubmatch(lines.String()); m != nil {
+			b := browser.New()
+			ts.Check(b.Open(m[1]))
+			ts.Check(b.Post(m[1], url.Values{"person": {args[0]}}))
+			break
+		}
+	}
+	<-read
+	err = cmd.Wait()
+	fmt.Fprint(ts.Stdout(), out.String())
+	fmt.Fprint(ts.Stderr(), lines.String())
+	if neg == (err == nil) {
+		ts.Fatalf("ticket %s --sign-in: %v\n%s", args[1], err, lines)
+	}
+}
+
+// newestTicket returns its ID.
+func newestTicket(ts *testscript.TestScript) string {
+	out, err := exec.Command("gatebook", "-c", filepath.Join(gateOf(ts).dir, "gatebook.yaml"), "ticket", "list", "--all", "--json").Output()
 	ts.Check(err)
 	var list []struct{ ID string }
 	ts.Check(json.Unmarshal(out, &list))
 	if len(list) == 0 {
 		ts.Fatalf("there is no ticket")
 	}
-	all := []string{"-c", config, "ticket", args[0]}
+	return list[len(list)-1].ID
+}
+
+func scriptTicket(ts *testscript.TestScript, neg bool, args []string) {
+	g := gateOf(ts)
+	all := []string{"-c", filepath.Join(g.dir, "gatebook.yaml"), "ticket", args[0]}
 	if args[0] != "submit" {
-		all = append(all, list[len(list)-1].ID)
+		all = append(all, newestTicket(ts))
 	}
-	err = ts.Exec("gatebook", append(all, args[1:]...)...)
+	err := ts.Exec("gatebook", append(all, args[1:]...)...)
 	if neg == (err == nil) {
 		ts.Fatalf("gatebook ticket %v: %v", args, err)
 	}

@@ -112,7 +112,9 @@ func (a *Action) Bound() ([]any, error) {
 // Statement is one part of a request.
 type Statement struct {
 	// Verb is the command, such as "SELECT" or "DROP TABLE".
-	Verb    string
+	Verb string
+	// Inner are the commands that change rows within it, such as "DELETE" in WITH.
+	Inner   []string
 	Effects Effects
 	// Objects that it names, with what is done to each.
 	Objects []Object
@@ -207,6 +209,10 @@ type Approvers struct {
 	UnknownOwner bool
 	// BreakGlass are groups of people one of whom can release it in an emergency, without the quorum; nil for nobody.
 	BreakGlass []string
+	// ACR, AMR and MaxAuthAge are what the sign-in behind a ruling must be: of one of these classes, by all of these methods,
+	// and at most so long ago. Empty and zero ask for nothing.
+	ACR, AMR   []string
+	MaxAuthAge time.Duration
 }
 
 // Decision is what a policy says of one request.

@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/gatebook/gatebook/internal/approval"
-	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/ledger"
-	"github.com/gatebook/gatebook/internal/secret"
 )
 
 type callerKey struct{}
@@ -34,122 +33,29 @@ const maxRequest = 1 << 20
 
 // Handler returns the service's HTTP interface. Every answer that is not an
 // error begins with a record in the book.
-func (s *Service) Handler() http.Handler {
+func (s *Service) Handler() http.Handler { return mux(s.Routes()) }
+
+// PersonHandler returns the part of the interface that people reach who are not operators: the tickets that concern them.
+func (s *Service) PersonHandler() http.Handler {
+	return mux(slices.DeleteFunc(s.Routes(), func(r Route) bool { return !r.People }))
+}
+
+func mux(routes []Route) http.Handler {
 	m := http.NewServeMux()
-	m.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Status(), nil) })
-	m.HandleFunc("GET /v1/sessions", func(w http.ResponseWriter, r *http.Request) {
-		c, err := caller(r.Context())
-		if err != nil {
-			reply(w, nil, err)
-			return
-		}
-		list, err := s.Sessions(r.Context(), c)
-		reply(w, list, err)
-	})
-	m.HandleFunc("POST /v1/sessions/{id}/end", post(func(ctx context.Context, c Caller, r *http.Request, in *struct{ Reason string }) error {
-		return s.EndSession(ctx, c, r.PathValue("id"), in.Reason)
-	}))
-	m.HandleFunc("POST /v1/sessions/{id}/renew", post(func(ctx context.Context, c Caller, r *http.Request, in *struct{ Token string }) error {
-		return s.RenewSession(ctx, c, r.PathValue("id"), secret.New(in.Token))
-	}))
-	m.HandleFunc("POST /v1/reload", post(func(ctx context.Context, _ Caller, _ *http.Request, _ *struct{}) error {
-		if s.Reload == nil {
-			return ErrNotRunning
-		}
-		return s.Reload(ctx)
-	}))
-	m.HandleFunc("GET /v1/sessions/{id}", s.stream(func(ctx context.Context, c Caller, r *http.Request, out func(any) error) error {
-		return s.ShowSession(ctx, c, r.PathValue("id"), r.URL.Query().Get("follow") != "", func(e *Event) error { return out(e) })
-	}))
-	m.HandleFunc("GET /v1/tickets", func(w http.ResponseWriter, r *http.Request) {
-		c, err := caller(r.Context())
-		var list []*Ticket
-		if err == nil {
-			list, err = s.Tickets(r.Context(), c)
-		}
-		reply(w, list, err)
-	})
-	m.HandleFunc("GET /v1/tickets/{id}", func(w http.ResponseWriter, r *http.Request) {
-		c, err := caller(r.Context())
-		var t *Ticket
-		if err == nil {
-			t, err = s.Ticket(r.Context(), c, r.PathValue("id"))
-		}
-		reply(w, t, err)
-	})
-	m.HandleFunc("POST /v1/tickets/{id}/rule", func(w http.ResponseWriter, r *http.Request) {
-		c, err := caller(r.Context())
-		var in RuleRequest
-		var t *Ticket
-		if err == nil {
-			err = decode(r, &in)
-		}
-		if err == nil {
-			t, err = s.RuleTicket(r.Context(), c, r.PathValue("id"), in)
-		}
-		reply(w, t, err)
-	})
-	m.HandleFunc("GET /v1/principals/suspended", func(w http.ResponseWriter, r *http.Request) {
-		c, err := caller(r.Context())
-		var list []enforce.Suspension
-		if err == nil {
-			list, err = s.Suspended(r.Context(), c)
-		}
-		reply(w, list, err)
-	})
-	m.HandleFunc("POST /v1/principals/suspend", func(w http.ResponseWriter, r *http.Request) {
-		c, err := caller(r.Context())
-		var in SuspendRequest
-		var out *SuspendAnswer
-		if err == nil {
-			err = decode(r, &in)
-		}
-		if err == nil {
-			out, err = s.Suspend(r.Context(), c, in)
-		}
-		reply(w, out, err)
-	})
-	m.HandleFunc("POST /v1/principals/resume", post(func(ctx context.Context, c Caller, _ *http.Request, in *SuspendRequest) error {
-		return s.ResumePrincipal(ctx, c, *in)
-	}))
-	m.HandleFunc("GET /v1/watch/tickets", s.stream(func(ctx context.Context, c Caller, _ *http.Request, out func(any) error) error {
-		return s.WatchTickets(ctx, c, func(t *Ticket) error { return out(t) })
-	}))
-	m.HandleFunc("POST /v1/query", s.stream(func(ctx context.Context, c Caller, r *http.Request, out func(any) error) error {
-		var in struct{ SQL string }
-		if err := decode(r, &in); err != nil {
-			return err
-		}
-		return s.Query(ctx, c, in.SQL, func(columns []string, row []any) error {
-			if row == nil {
-				return out(map[string]any{"columns": columns})
-			}
-			return out(map[string]any{"row": row})
-		})
-	}))
-	m.HandleFunc("POST /v1/access", s.stream(func(ctx context.Context, c Caller, r *http.Request, out func(any) error) error {
-		var in AccessRequest
-		if err := decode(r, &in); err != nil {
-			return err
-		}
-		return s.ListAccess(ctx, c, in, func(b *AccessBasis) error { return out(map[string]any{"basis": b}) },
-			func(a *Access) error { return out(map[string]any{"access": a}) })
-	}))
-	m.HandleFunc("POST /v1/index/rebuild", s.stream(func(ctx context.Context, c Caller, _ *http.Request, out func(any) error) error {
-		return s.RebuildIndex(ctx, c, func(n uint64) { _ = out(map[string]uint64{"done": n}) })
-	}))
-	m.HandleFunc("POST /v1/checkpoint", func(w http.ResponseWriter, r *http.Request) {
-		cp, err := s.Checkpoint(r.Context())
-		reply(w, map[string]string{"checkpoint": cp}, err)
-	})
-	m.HandleFunc("POST /v1/check", func(w http.ResponseWriter, r *http.Request) { reply(w, s.Check(r.Context()), nil) })
-	m.HandleFunc("POST /v1/export", s.export)
+	for _, r := range routes {
+		m.Handle(r.Method+" "+r.Path, r.handler)
+	}
+	return known(m)
+}
+
+// known refuses requests whose caller is not known.
+func known(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := caller(r.Context()); err != nil {
 			reply(w, nil, err)
 			return
 		}
-		m.ServeHTTP(w, r)
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -189,27 +95,12 @@ func decode(r *http.Request, into any) error {
 	return nil
 }
 
-// post makes a handler of an action that answers nothing but whether it worked.
-func post[T any](f func(context.Context, Caller, *http.Request, *T) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		c, err := caller(r.Context())
-		var in T
-		if err == nil {
-			err = decode(r, &in)
-		}
-		if err == nil {
-			err = f(r.Context(), c, r, &in)
-		}
-		reply(w, struct{}{}, err)
-	}
-}
-
 // trailer tells a client that a stream is complete.
 const trailer = "Gatebook-Complete"
 
-// stream makes a handler of an action that answers line by line. An error
+// lines makes a handler of an action that answers line by line. An error
 // after the first line is a last line {"error": …}.
-func (s *Service) stream(f func(context.Context, Caller, *http.Request, func(any) error) error) http.HandlerFunc {
+func lines(f func(context.Context, Caller, *http.Request, func(any) error) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		c, err := caller(r.Context())
 		begun := false

@@ -36,9 +36,11 @@ type Index interface {
 // Caller says who uses the service.
 type Caller struct {
 	Who string // operating-system user
-	How string // "socket", "offline" or "webhook"
+	How string // "socket", "offline", "webhook" or "console"
 	UID int
 	PID int
+	// Person is who signed in, nil for operators, who may read everything.
+	Person *approval.Person
 }
 
 // Service answers operators and auditors. Gate is nil where no gateway runs.
@@ -53,9 +55,11 @@ type Service struct {
 	// SpoolKeep is how many bytes of its disk an export leaves free, 0 for no bound.
 	SpoolKeep int64
 	Reload    func(ctx context.Context) error
-	// Desk holds requests that wait for people, nil where no gateway runs; PersonOf says whose a key is, nil for nobody.
+	// Desk holds requests that wait for people, nil where no gateway runs; PersonOf says whose a key (by its fingerprint) or an
+	// identity ("issuer|name") is, nil for nobody; SignedIn verifies ID tokens of people, nil where nobody can sign in.
 	Desk     *approval.Desk
-	PersonOf func(fingerprint string) *approval.Person
+	PersonOf func(identity string) *approval.Person
+	SignedIn func(ctx context.Context, token secret.String, nonce string) (*SignedIn, error)
 	// Suspensions keep principals out, nil where no gateway runs.
 	Suspensions Suspensions
 	Check       func(ctx context.Context) []Finding
@@ -266,6 +270,13 @@ func (s *Service) event(sc *ledger.Scanner, e *ledger.Entry) *Event {
 	}
 	meta, raw := evidence.SplitBody(body)
 	v.Bytes = len(raw)
+	if h.Kind == evidence.KindRuling {
+		var r evidence.Ruling
+		if err := json.Unmarshal(meta, &r); err == nil && r.Proof.Token != "" {
+			r.Proof.Token = "[withheld]"
+			meta, _ = json.Marshal(&r)
+		}
+	}
 	if h.Kind == evidence.KindIdentity {
 		var id evidence.Identity
 		if err := json.Unmarshal(meta, &id); err == nil {

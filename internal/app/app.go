@@ -153,6 +153,7 @@ type App struct {
 	ops      *ops
 	herald   *herald
 	inbound  *webhook.Receiver
+	page     *page
 
 	mu  sync.Mutex // guards cfg and the reload
 	cfg *config.Loaded
@@ -187,7 +188,7 @@ func (a *App) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.herald, err = newHerald(a, ""); err != nil {
+	if a.herald, err = newHerald(a); err != nil {
 		return err
 	}
 	if a.inbound, err = newReceiver(a); err != nil {
@@ -196,7 +197,7 @@ func (a *App) build(ctx context.Context) error {
 	desk := approval.NewDesk(a.log)
 	desk.Listen(a.herald)
 	a.gate = enforce.New(enforce.Options{
-		Desk: desk, People: persons{a},
+		TicketURL: a.ticketURL, Desk: desk, People: persons{a},
 		Verifier: a.verifier, Recorder: a.book.Ledger, Snapshot: snap, Release: a.cfg.Sync == config.SyncRelease, Log: a.log,
 		Dialer: &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second},
 	})
@@ -208,7 +209,7 @@ func (a *App) build(ctx context.Context) error {
 	a.book.mu.Unlock()
 	a.book.Admin.Gate = a.gate
 	a.book.Admin.Reload = a.Reload
-	a.book.Admin.Desk, a.book.Admin.PersonOf = desk, persons{a}.of
+	a.book.Admin.Desk, a.book.Admin.PersonOf, a.book.Admin.SignedIn = desk, persons{a}.of, a.signedIn
 	a.book.Admin.NewReviewer = newReviewer
 	a.book.Admin.Suspensions = &suspensions{gate: a.gate, fs: a.book.fs, dir: DataDir(a.cfg), config: a.config}
 	conns := a.cfg.Limits.Connections
@@ -225,6 +226,9 @@ func (a *App) build(ctx context.Context) error {
 		}
 	}
 	if a.ops, err = newOps(a); err != nil {
+		return errors.Join(err, a.server.Stop())
+	}
+	if a.page, err = newPage(a); err != nil {
 		return errors.Join(err, a.server.Stop())
 	}
 	if err := a.keep(a.cfg); err != nil {
@@ -300,6 +304,9 @@ func (a *App) Run(ctx, hard context.Context) error {
 	back(func(context.Context) error { return wait() })
 	if a.ops != nil {
 		back(a.ops.run)
+	}
+	if a.page != nil {
+		back(a.page.run)
 	}
 	conns, cut := context.WithCancelCause(life)
 	defer cut(nil)

@@ -65,41 +65,13 @@ func target(t *config.Target, dir string) (*enforce.Target, error) {
 func verifier(ctx context.Context, c *config.Loaded) (*identity.Verifier, error) {
 	var o identity.Options
 	for i := range c.Issuers {
-		is, err := issuer(&c.Issuers[i], c.Dir)
+		is, err := identity.FromConfig(&c.Issuers[i], c.Dir)
 		if err != nil {
 			return nil, fmt.Errorf("issuer %s: %w", c.Issuers[i].Name, err)
 		}
 		o.Issuers = append(o.Issuers, is)
 	}
 	return identity.New(ctx, o)
-}
-
-func issuer(in *config.Issuer, dir string) (identity.Issuer, error) {
-	out := identity.Issuer{
-		Name: in.Name, For: identity.Side(in.For), Preset: in.Preset, URL: in.URL, TrustDomain: in.TrustDomain,
-		Audiences: in.Audience, AuthorizedParties: in.AuthorizedParties, Algorithms: in.Algorithms, Use: identity.TokenUse(in.TokenUse),
-		Proxy: in.Proxy, KeyRefresh: time.Duration(in.KeyRefresh), KeyMaxAge: time.Duration(in.KeyMaxAge),
-		AllowLoopback: in.AllowLoopback, InsecureHTTP: in.InsecureHTTP,
-		Principal: in.Principal, Groups: in.Groups, Actor: in.Actor, Owner: in.Owner, Bindings: in.Bindings,
-		SessionLifetime: time.Duration(in.SessionLifetime), MaxTokenAge: time.Duration(in.MaxTokenAge),
-		MaxTokenLifetime: time.Duration(in.MaxTokenLifetime), Skew: time.Duration(in.Skew),
-		InsecureIgnoreConfirmation: in.InsecureIgnoreConfirmation,
-	}
-	var err error
-	if in.CA != "" {
-		if out.CA, err = secret.ParseFile(in.CA, dir); err != nil {
-			return out, err
-		}
-	}
-	if in.JWKS != "" {
-		if out.Keys, err = secret.ParseFile(in.JWKS, dir); err != nil {
-			return out, err
-		}
-	}
-	if in.RequestToken != "" {
-		out.RequestToken, err = secret.ParseRef(in.RequestToken, dir)
-	}
-	return out, err
 }
 
 func limits(c *config.Loaded) engine.Limits {

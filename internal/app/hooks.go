@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
 	"sync"
 
 	"github.com/gatebook/gatebook/evidence"
@@ -28,10 +27,10 @@ type herald struct {
 	alerts map[string]uint64 // by what they are about
 }
 
-// newHerald makes the webhooks of the configuration. page is the address of the page on which people rule, "" if there is none.
-func newHerald(a *App, page string) (*herald, error) {
+// newHerald makes the webhooks of the configuration.
+func newHerald(a *App) (*herald, error) {
 	h := &herald{app: a, alerts: map[string]uint64{evidence.AlertBreakGlass: 0, evidence.AlertWebhookFailed: 0}}
-	o := webhook.Options{Source: a.book.Ledger.Origin(), Page: page, Lost: h.lost, Log: a.log}
+	o := webhook.Options{Source: a.book.Ledger.Origin(), Link: a.ticketURL, Lost: h.lost, Log: a.log}
 	for i := range a.cfg.Webhooks {
 		hook, err := outbound(&a.cfg.Webhooks[i], a.cfg.Dir)
 		if err != nil {
@@ -113,9 +112,6 @@ func newReceiver(a *App) (*webhook.Receiver, error) {
 	}
 	return webhook.NewReceiver(bridges, a.deliver), nil
 }
-
-// Inbound is the handler for POST /v1/hooks/NAME, by which bridges deliver rulings.
-func (a *App) Inbound() http.Handler { return a.inbound }
 
 // deliver takes a ruling that a bridge brought, as the admin socket takes one: whose it is says the proof in it.
 func (a *App) deliver(ctx context.Context, bridge, ticket string, ruling json.RawMessage) error {

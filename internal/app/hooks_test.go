@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/gatebook/gatebook/internal/approval"
 	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/testkit/idp"
 	"github.com/gatebook/gatebook/internal/testkit/sshkey"
 	"github.com/gatebook/gatebook/internal/vfs/crashfs"
 	"github.com/gatebook/gatebook/internal/vfs/faultfs"
@@ -71,16 +71,17 @@ func TestAP14BridgeDeliversAndDoesNotRule(t *testing.T) {
 	for _, name := range []string{"bot", "ben", "stranger"} {
 		keys[name] = sshkey.New(t, "-t", "ed25519")
 	}
-	p := newPlace(t, fmt.Sprintf(`inbound: [{name: chat, secret: file:secrets/chat}]
+	p := newPlace(t, fmt.Sprintf(`console: {address: "127.0.0.1:0", issuer: corp, client_secret: "file:secrets/console", insecure_plaintext: true}
+inbound: [{name: chat, secret: file:secrets/chat}]
 people:
   - {person: bot, identities: ["ci|worker"], groups: [dba], keys: [%q]}
   - {person: ben, groups: [dba], keys: [%q]}
 `, keys["bot"].Public, keys["ben"].Public))
+	p.write(t, "secrets/console", idp.ConsoleSecret)
+	p.write(t, "targets.d/corp.yaml", corp(p))
 	p.write(t, "secrets/chat", "whsec_"+base64.StdEncoding.EncodeToString([]byte(bridgeKey)))
 	p.write(t, "policy.yaml", "rules: [{name: all, when: 'true', then: allow}, {name: held, when: '\"DELETE\" in action.verbs', then: hold, approvers: {groups: [dba], within: 1m}}]\n")
 	g := p.start(t)
-	srv := httptest.NewServer(g.Inbound())
-	defer srv.Close()
 	c, err := connect(t.Context(), g.Addresses()[0].Address, p.issuer.Token(t, "worker", "agents"))
 	if err != nil {
 		t.Fatal(err)
@@ -112,10 +113,10 @@ people:
 		{"a person who is not mapped", bridgeKey, tk.ID.String(), statement, signed("stranger"), 422, "is nobody's"},
 		{"the agent's own key", bridgeKey, tk.ID.String(), statement, signed("bot"), 422, "who is behind a request cannot rule on it"},
 		{"another text than the person signed", bridgeKey, tk.ID.String(), strings.Replace(statement, "as said", "as they said", 1), signed("ben"), 422, "another text"},
-		{"another ticket", bridgeKey, "k7q2m9xdsv4hplfn", statement, signed("ben"), 422, "about ticket"},
+		{"another ticket", bridgeKey, "k7q2m7xdsv4hplfn", statement, signed("ben"), 422, "about ticket"},
 		{"without the bridge's secret", strings.Repeat("x", 32), tk.ID.String(), statement, signed("ben"), 401, "signature"},
 	} {
-		status, text := deliver(t, srv.URL, fmt.Sprint("m", i), tt.key, tt.ticket, tt.statement, tt.signature)
+		status, text := deliver(t, g.ConsoleURL(), fmt.Sprint("m", i), tt.key, tt.ticket, tt.statement, tt.signature)
 		if status != tt.status || !strings.Contains(text, tt.says) {
 			t.Errorf("%s: %d %s", tt.name, status, text)
 		}
@@ -123,7 +124,7 @@ people:
 			t.Fatalf("%s: the ticket is %s", tt.name, state)
 		}
 	}
-	if status, text := deliver(t, srv.URL, "good", bridgeKey, tk.ID.String(), statement, signed("ben")); status != http.StatusNoContent {
+	if status, text := deliver(t, g.ConsoleURL(), "good", bridgeKey, tk.ID.String(), statement, signed("ben")); status != http.StatusNoContent {
 		t.Errorf("a person's own: %d %s", status, text)
 	}
 	if err := <-done; err != nil {

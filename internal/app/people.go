@@ -46,11 +46,11 @@ func (p persons) Behind(who *access.Principal) (requester string, others []strin
 	return requester, others
 }
 
-// of returns the person of a key.
-func (p persons) of(fingerprint string) *approval.Person {
-	person := p.app.config().PersonOf(fingerprint)
+// of returns the person of a key's fingerprint or of an identity.
+func (p persons) of(identity string) *approval.Person {
+	person := p.app.config().PersonOf(identity)
 	if person == nil {
 		return nil
 	}
-	return &approval.Person{Name: person.Person, Groups: person.Groups, Identity: fingerprint}
+	return &approval.Person{Name: person.Person, Groups: person.Groups, Identity: identity}
 }

@@ -18,7 +18,7 @@ func needsRestart(old, now *config.Config) string {
 	}{
 		{"data", old.Data, now.Data}, {"sync", old.Sync, now.Sync}, {"heartbeat", old.Heartbeat, now.Heartbeat},
 		{"keys", old.Keys, now.Keys}, {"issuers", old.Issuers, now.Issuers}, {"listeners", old.Listeners, now.Listeners},
-		{"index", old.Index, now.Index}, {"webhooks", old.Webhooks, now.Webhooks}, {"inbound", old.Inbound, now.Inbound}, {"ops", old.Ops, now.Ops}, {"limits", limits(old.Limits), limits(now.Limits)},
+		{"index", old.Index, now.Index}, {"webhooks", old.Webhooks, now.Webhooks}, {"inbound", old.Inbound, now.Inbound}, {"ops", old.Ops, now.Ops}, {"console", old.Console, now.Console}, {"limits", limits(old.Limits), limits(now.Limits)},
 	} {
 		if !reflect.DeepEqual(k.old, k.now) {
 			return k.name

@@ -22,7 +22,7 @@ type tape struct {
 	fail    error
 	// failKind cannot be recorded, whatever fail says.
 	failKind evidence.Kind
-	gate    chan struct{} // nil: no waiting
+	gate     chan struct{} // nil: no waiting
 }
 
 func (r *tape) Record(_ context.Context, kind evidence.Kind, body any) error {

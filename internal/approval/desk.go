@@ -32,6 +32,7 @@ var (
 	ErrSelf      = errors.New("who is behind a request cannot rule on it")
 	ErrNobody    = errors.New("the person behind the request is not known, so nobody can tell that you are another: name an owner in the configuration")
 	ErrNotYours  = errors.New("none of your groups may rule on this ticket")
+	ErrSignIn    = errors.New("this proof is not enough")
 	ErrTwice     = errors.New("you have ruled on this ticket already")
 	ErrTooMany   = errors.New("too many requests of this principal wait already")
 	ErrNoQuorum  = errors.New("nobody may rule on this request")
@@ -289,8 +290,12 @@ func (t *Ticket) entitled(r *Ruling) error {
 		if t.Asked.Requester == "" && !q.UnknownOwner && r.Verdict != Deny {
 			return ErrNobody
 		}
-		useful = useful || holdsOne(r.Person.Groups, q.Groups)
+		asked := holdsOne(r.Person.Groups, q.Groups)
+		useful = useful || asked
 		glass = glass && holdsOne(r.Person.Groups, q.BreakGlass)
+		if err := r.SignIn.Satisfies(&q, r.At); err != nil && r.Verdict != Deny && (asked || r.Verdict == BreakGlass) {
+			return fmt.Errorf("%w: %w", ErrSignIn, err)
+		}
 	}
 	switch {
 	case r.Verdict != BreakGlass && !useful:

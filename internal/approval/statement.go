@@ -1,6 +1,8 @@
 package approval
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,6 +66,22 @@ func ParseStatement(text string) (Stated, error) {
 		return Stated{}, fmt.Errorf("a reason of %d bytes, at most %d", len(s.Reason), maxReason)
 	}
 	return s, nil
+}
+
+// Limits of the random part of a nonce, in bytes.
+const minRandom, maxRandom = 22, 128
+
+// Nonce returns the nonce of an ID token that proves a ruling: the issuer signs it, so that the token says who ruled, on what and
+// how. random is the caller's, fresh for each sign-in, of letters and digits.
+func Nonce(statement, random string) (string, error) {
+	other := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
+	}
+	if len(random) < minRandom || len(random) > maxRandom || strings.ContainsFunc(random, other) {
+		return "", fmt.Errorf("the random part of a ruling's nonce must have %d to %d letters and digits", minRandom, maxRandom)
+	}
+	d := sha256.Sum256([]byte("gatebook-ruling-nonce 1\n" + random + "\n" + statement))
+	return base64.RawURLEncoding.EncodeToString(d[:]), nil
 }
 
 // VerifySSH checks a person's signature of a statement and returns the key's fingerprint and its line as in authorized_keys.

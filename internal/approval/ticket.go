@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,10 +68,43 @@ func ParseVerdict(text string) (v Verdict, ok bool) {
 	return v, v == Approve || v == Deny || v == BreakGlass
 }
 
+// SignIn is how a person authenticated for a ruling, as the issuer says.
+type SignIn struct {
+	// At is when, zero if the issuer does not say.
+	At time.Time
+	// ACR is the class and AMR are the methods (OpenID Connect Core 1.0 section 2).
+	ACR string
+	AMR []string
+}
+
+// Satisfies returns why a sign-in is not what a requirement asks for at a time, nil if it is. s is nil for a ruling that is
+// proven otherwise than by signing in.
+func (s *SignIn) Satisfies(q *Requirement, now time.Time) error {
+	switch {
+	case len(q.ACR) == 0 && len(q.AMR) == 0 && q.MaxAuthAge == 0:
+		return nil
+	case s == nil:
+		return fmt.Errorf("rule %s asks for a sign-in at your issuer: rule from the page", q.Rule)
+	case len(q.ACR) > 0 && !slices.Contains(q.ACR, s.ACR):
+		return fmt.Errorf("rule %s asks for a sign-in of the class (acr) %s, yours is %q", q.Rule, strings.Join(q.ACR, " or "), s.ACR)
+	case q.MaxAuthAge > 0 && s.At.IsZero():
+		return fmt.Errorf("rule %s asks when you signed in, and your issuer does not say (auth_time)", q.Rule)
+	case q.MaxAuthAge > 0 && now.Sub(s.At) > q.MaxAuthAge:
+		return fmt.Errorf("rule %s asks for a sign-in of the last %s, yours was %s ago: sign in again", q.Rule, q.MaxAuthAge, now.Sub(s.At).Round(time.Second))
+	}
+	for _, m := range q.AMR {
+		if !slices.Contains(s.AMR, m) {
+			return fmt.Errorf("rule %s asks for a sign-in by %s (amr), yours was by %q", q.Rule, strings.Join(q.AMR, " and "), strings.Join(s.AMR, " "))
+		}
+	}
+	return nil
+}
+
 // Ruling is what one person says of one ticket.
 type Ruling struct {
 	Person  Person
 	Verdict Verdict
+	SignIn  *SignIn // nil if the person did not sign in for it
 	Reason  string
 	Proof   evidence.RulingProof
 	At      time.Time
@@ -98,11 +132,17 @@ type Asked struct {
 // Requires returns the requirements as entries have them.
 func (a *Asked) Requires() (list []evidence.Approvers) {
 	for _, r := range a.Requirements {
-		list = append(list, evidence.Approvers{
-			Rule: r.Rule, Groups: r.Groups, Quorum: max(r.Quorum, 1), UnknownOwner: r.UnknownOwner, BreakGlass: r.BreakGlass,
-		})
+		list = append(list, RequirementEntry(&r))
 	}
 	return list
+}
+
+// RequirementEntry returns what one rule asks for as entries have it.
+func RequirementEntry(r *Requirement) evidence.Approvers {
+	return evidence.Approvers{
+		Rule: r.Rule, Groups: r.Groups, Quorum: max(r.Quorum, 1), UnknownOwner: r.UnknownOwner, BreakGlass: r.BreakGlass,
+		ACR: r.ACR, AMR: r.AMR, MaxAuthAge: int64(r.MaxAuthAge / time.Second),
+	}
 }
 
 // Ticket is a request that waits. All methods are safe for concurrent use.

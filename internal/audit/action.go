@@ -18,7 +18,7 @@ func Account(a *access.Action) []byte {
 	for i := range a.Statements {
 		st := &a.Statements[i]
 		s := evidence.ActionStatement{
-			Verb: st.Verb, Effects: st.Effects.Names(), Columns: st.Columns, HasFilter: st.HasFilter, Opaque: !st.Understood,
+			Verb: st.Verb, Inner: st.Inner, Effects: st.Effects.Names(), Columns: st.Columns, HasFilter: st.HasFilter, Opaque: !st.Understood,
 		}
 		for _, o := range st.Objects {
 			s.Objects = append(s.Objects, evidence.ActionObject{Kind: o.Kind, Schema: o.Schema, Name: o.Name, Effects: o.Effects.Names()})

@@ -23,21 +23,25 @@ import (
 // loopback only, and whoever reaches it may have any token.
 const devSecret = "development"
 
+// devPage is the client that people sign in to.
+const devPage = "gatebook-console"
+
 func (e *env) devCmd() *cobra.Command {
 	return group("dev", "A small OIDC issuer for development, on loopback only", e.devIssuer(), e.devToken())
 }
 
 func (e *env) devIssuer() *cobra.Command {
 	var address string
-	var clients, audiences []string
+	var clients, audiences, persons, redirects []string
 	var lifetime time.Duration
 	c := &cobra.Command{
 		Use:   "issuer",
 		Short: "Run the development issuer",
 		Long: `Runs an OIDC issuer with the clients given, until it is ended. Its key is new at each start. It is for trying things out: whoever can
 reach it gets any token. A gateway accepts it only with development: true, which allows loopback listeners only.`,
-		Example: "  gatebook dev issuer --client ci-pipeline:agents --client assistant:agents,support",
-		Args:    exactly(0),
+		Example: "  gatebook dev issuer --client ci-pipeline:agents --client assistant:agents,support\n" +
+			"  gatebook dev issuer --client ci-pipeline:agents --person ben",
+		Args: exactly(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			host, _, err := net.SplitHostPort(address)
 			if err != nil || !config.IsLoopback(host) {
@@ -57,6 +61,12 @@ reach it gets any token. A gateway accepts it only with development: true, which
 				}
 				o.Clients = append(o.Clients, client)
 			}
+			for _, name := range persons {
+				o.People = append(o.People, devissuer.Person{Name: name})
+			}
+			if len(persons) > 0 {
+				o.Clients = append(o.Clients, devissuer.Client{ID: devPage, Secret: secret.New(devSecret), Audiences: []string{devPage}, Redirects: redirects})
+			}
 			is, err := devissuer.New(o)
 			if err != nil {
 				return errors.Join(err, ln.Close())
@@ -73,6 +83,9 @@ reach it gets any token. A gateway accepts it only with development: true, which
 	}
 	c.Flags().StringVar(&address, "address", "127.0.0.1:8099", "loopback address to listen on; port 0 lets the kernel pick one")
 	c.Flags().StringArrayVar(&clients, "client", nil, "a client and its groups, NAME:GROUP,GROUP; may be repeated")
+	c.Flags().StringArrayVar(&persons, "person", nil, "somebody who can sign in to the page, as its client "+devPage+"; may be repeated")
+	c.Flags().StringArrayVar(&redirects, "redirect", []string{"http://127.0.0.1/callback", "https://127.0.0.1/callback", "https://localhost/callback"},
+		"where people may be sent back to; without a port any will do")
 	c.Flags().StringArrayVar(&audiences, "audience", []string{"gatebook"}, "audience that clients may ask for; may be repeated")
 	c.Flags().DurationVar(&lifetime, "lifetime", devissuer.DefaultLifetime, "lifetime of tokens")
 	return c

@@ -377,6 +377,9 @@ func newAction(a *access.Action) *action {
 			st.Verb, st.Effects.Names(), st.HasFilter, !st.Understood, make([]actionObject, 0, len(st.Objects)), append([]string{}, st.Columns...),
 		}
 		once(&out.Verbs, st.Verb)
+		for _, verb := range st.Inner {
+			once(&out.Verbs, verb)
+		}
 		for j := range st.Objects {
 			o := actionObject{st.Objects[j].Kind, st.Objects[j].Schema, st.Objects[j].Name, st.Objects[j].Effects.Names()}
 			part.Objects = append(part.Objects, o)

@@ -42,6 +42,9 @@ process ends with code 1: start it again, and it recovers.`,
 			if addr := a.OpsAddress(); addr != "" {
 				log.Info("listening", "protocol", "ops", "address", addr)
 			}
+			if url := a.ConsoleURL(); url != "" {
+				log.Info("listening", "protocol", "console", "address", a.ConsoleAddress(), "url", url)
+			}
 			hard, stop := context.WithCancelCause(context.WithoutCancel(cmd.Context()))
 			defer stop(nil)
 			signals := make(chan os.Signal, 4)

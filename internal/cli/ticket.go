@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -20,7 +21,9 @@ import (
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/admin"
+	"github.com/gatebook/gatebook/internal/app"
 	"github.com/gatebook/gatebook/internal/approval"
+	"github.com/gatebook/gatebook/internal/identity"
 )
 
 func (e *env) ticketCmd() *cobra.Command {
@@ -28,7 +31,7 @@ func (e *env) ticketCmd() *cobra.Command {
 		e.ticketList(), e.ticketShow(), e.ticketWatch(), e.ticketRule(approval.Approve), e.ticketRule(approval.Deny), e.ticketRule(approval.BreakGlass),
 		e.ticketStatement(), e.ticketSubmit())
 	c.Long = `A rule that holds lets a request wait on its agent's own connection until people have ruled on exactly that request. A ruling is
-signed by the person, with an SSH key that "people" in the configuration names: the gateway cannot make one. The guide is docs/approvals.md.`
+proven by the person, with an SSH key or a sign-in that "people" in the configuration names: the gateway cannot make one. The guide is docs/approvals.md.`
 	return c
 }
 
@@ -60,16 +63,37 @@ func (e *env) ticketList() *cobra.Command {
 			}
 			w := tabwriter.NewWriter(e.stdout, 0, 4, 2, ' ', 0)
 			fmt.Fprintln(w, "TICKET\tSTATE\tLEFT\tPRINCIPAL\tTARGET\tRULES\tREQUEST")
+			type line struct {
+				*admin.Ticket
+				covers evidence.TicketBound
+				same   int
+			}
+			var lines []*line
+			seen := map[string]*line{}
 			for _, t := range shown {
 				b, err := covers(t)
 				if err != nil {
 					return err
 				}
+				if first := seen[t.Request(&b)]; first != nil && t.State == string(approval.Open) {
+					first.same++
+					continue
+				}
+				l := &line{Ticket: t, covers: b}
+				seen[t.Request(&b)] = l
+				lines = append(lines, l)
+			}
+			for _, t := range lines {
+				b := &t.covers
+				text := oneLine(b.Text, 80)
+				if t.same > 0 {
+					text += fmt.Sprintf(" (and %d more of the same request)", t.same)
+				}
 				left := "-"
 				if t.State == string(approval.Open) {
 					left = time.Until(t.Expires).Round(time.Second).String()
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, stateOf(t), left, printable(b.Principal), printable(b.Target), strings.Join(b.Rules, " "), oneLine(b.Text, 80))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, stateOf(t.Ticket), left, printable(b.Principal), printable(b.Target), strings.Join(b.Rules, " "), text)
 			}
 			return w.Flush()
 		},
@@ -245,37 +269,42 @@ func ruleVerb(v approval.Verdict) string {
 func (e *env) ticketRule(verdict approval.Verdict) *cobra.Command {
 	verb := ruleVerb(verdict)
 	var key, reason string
+	var signIn bool
 	c := &cobra.Command{
-		Use:   string(verdict) + " ID --key FILE",
+		Use:   string(verdict) + " ID --key FILE|--sign-in",
 		Short: verb + " one request",
 		Long: verb + ` exactly the request that "gatebook ticket show" prints, once. The ruling is signed with the SSH key in FILE by ssh-keygen, which
-asks for its passphrase or touch; FILE may be a public key whose private half is in the SSH agent. The reason is recorded, and
-the agent reads it where the request is refused.`,
+asks for its passphrase or touch; FILE may be a public key whose private half is in the SSH agent. With --sign-in it is proven
+by an ID token that the issuer of the console makes for exactly this ruling: open the address that is printed in a browser on
+this machine. The reason is recorded, and the agent reads it where the request is refused.`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if signIn == (key != "") {
+				return usage(errors.New("want --key FILE or --sign-in"))
+			}
 			t, b, err := e.ticket(cmd, args[0])
 			if err != nil {
 				return err
 			}
 			showTicket(e.stderr, t, &b)
 			statement := approval.Statement(t.ID, t.Digest, verdict, reason)
+			if signIn {
+				return e.ruleSigningIn(cmd, t, statement)
+			}
 			sign := exec.CommandContext(cmd.Context(), "ssh-keygen", "-Y", "sign", "-n", approval.SSHNamespace, "-f", key)
 			var signature bytes.Buffer
 			sign.Stdin, sign.Stdout, sign.Stderr = strings.NewReader(statement), &signature, e.stderr
 			if err := sign.Run(); err != nil {
 				return fmt.Errorf("ssh-keygen did not sign: %w", err)
 			}
-			return e.submit(cmd, t.ID, statement, signature.String())
+			return e.submit(cmd, t.ID, admin.RuleRequest{Statement: statement, Signature: signature.String()})
 		},
 	}
-	c.Flags().StringVar(&key, "key", "", "SSH key to sign with (required)")
+	c.Flags().StringVar(&key, "key", "", "SSH key to sign with")
+	c.Flags().BoolVar(&signIn, "sign-in", false, "sign in at your issuer instead")
 	c.Flags().StringVar(&reason, "reason", "", "why")
-	required := []string{"key"}
 	if verdict == approval.BreakGlass {
-		required = append(required, "reason")
-	}
-	for _, name := range required {
-		if err := c.MarkFlagRequired(name); err != nil {
+		if err := c.MarkFlagRequired("reason"); err != nil {
 			panic(err)
 		}
 	}
@@ -283,10 +312,32 @@ the agent reads it where the request is refused.`,
 	return c
 }
 
-func (e *env) submit(cmd *cobra.Command, id, statement, signature string) error {
+// ruleSigningIn rules with an ID token that is made for the statement.
+func (e *env) ruleSigningIn(cmd *cobra.Command, t *admin.Ticket, statement string) error {
+	cfg, err := e.load()
+	if err != nil {
+		return err
+	}
+	random := rand.Text()
+	nonce, err := approval.Nonce(statement, random)
+	if err != nil {
+		return err
+	}
+	r := identity.Request{Nonce: nonce}
+	r.ACR, r.MaxAge = t.SignIn()
+	token, err := app.SignIn(cmd.Context(), cfg, r, func(address string) {
+		fmt.Fprintf(e.stderr, "To rule, open this in a browser on this machine and sign in:\n\n  %s\n\n", address)
+	})
+	if err != nil {
+		return err
+	}
+	return e.submit(cmd, t.ID, admin.RuleRequest{Statement: statement, Token: token.Reveal(), Random: random})
+}
+
+func (e *env) submit(cmd *cobra.Command, id string, ruling admin.RuleRequest) error {
 	var t admin.Ticket
 	err := e.with(cmd.Context(), "gatebook ticket rule", func(c *admin.Client) error {
-		return c.Call(cmd.Context(), http.MethodPost, "/v1/tickets/"+id+"/rule", admin.RuleRequest{Statement: statement, Signature: signature}, &t)
+		return c.Call(cmd.Context(), http.MethodPost, "/v1/tickets/"+id+"/rule", ruling, &t)
 	})
 	if err != nil {
 		return err
@@ -350,7 +401,7 @@ func (e *env) ticketSubmit() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
-			return e.submit(cmd, said.Ticket, texts[0], texts[1])
+			return e.submit(cmd, said.Ticket, admin.RuleRequest{Statement: texts[0], Signature: texts[1]})
 		},
 	}
 	e.jsonFlag(c)

@@ -48,6 +48,8 @@ type Config struct {
 	Webhooks []Webhook `yaml:"webhooks"`
 	// Inbound are bridges (of a chat, for example) that may deliver rulings which people have signed, and make none.
 	Inbound []Inbound `yaml:"inbound"`
+	// Console is the page on which people sign in and rule.
+	Console *Console `yaml:"console"`
 	// Include lists files or patterns whose targets, issuers, rules and packs are added to this file's.
 	Include []string `yaml:"include"`
 	// Reload says when the configuration is read again: "change" (when one of its files has changed, and on the signal
@@ -83,7 +85,7 @@ type Keys struct {
 type Issuer struct {
 	// Name of the issuer, part of every principal's name.
 	Name string `yaml:"name"`
-	// For says whom it vouches for. Only "agents" is known in this version.
+	// For says whom it vouches for: "agents", who open sessions, or "people", who sign in to rule on requests that wait.
 	For string `yaml:"for"`
 	// Preset fills in URL and mappings: github-actions, gitlab-ci, kubernetes or spiffe.
 	Preset string `yaml:"preset"`
@@ -242,6 +244,13 @@ type Approvers struct {
 	// BreakGlass are groups of people one of whom may release it in an emergency, without the quorum. It needs a webhook that
 	// takes alerts. Default nobody.
 	BreakGlass []string `yaml:"break_glass"`
+	// ACR lists classes of sign-ins (the claim "acr") of which a ruling's must be one. With any of acr, amr and max_auth_age,
+	// people rule by signing in at their issuer; SSH signatures do not count for the rule.
+	ACR []string `yaml:"acr"`
+	// AMR lists methods (the claim "amr") by all of which the person must have authenticated.
+	AMR []string `yaml:"amr"`
+	// MaxAuthAge is how long ago the person may have authenticated (the claim "auth_time").
+	MaxAuthAge Duration `yaml:"max_auth_age"`
 }
 
 // Person is somebody who may rule on requests.
@@ -254,6 +263,24 @@ type Person struct {
 	Groups []string `yaml:"groups"`
 	// Keys are SSH public keys whose signatures are the person's, as in a .pub file.
 	Keys []string `yaml:"keys"`
+}
+
+// Console is the page on which people sign in, look at the requests that wait, and rule.
+type Console struct {
+	// Address to listen on, host:port.
+	Address string `yaml:"address"`
+	// URL is the page's address in browsers and links, without a path. Default made of the address.
+	URL string `yaml:"url"`
+	// Issuer is the name of the issuer for people at which they sign in. Its redirect URI is URL/callback.
+	Issuer string `yaml:"issuer"`
+	// ClientID of the page at the issuer, one of the issuer's audiences. Default the first of them.
+	ClientID string `yaml:"client_id"`
+	// ClientSecret ("file:PATH" or "env:NAME"), where the issuer gave one.
+	ClientSecret string `yaml:"client_secret"`
+	// InsecurePlaintext serves the page without TLS; only on loopback.
+	InsecurePlaintext bool `yaml:"insecure_plaintext"`
+	// TLS is the page's certificate. Without one the local CA of gatebook init is used, on loopback only.
+	TLS ServerTLS `yaml:"tls"`
 }
 
 // Owner says who answers for agents whose token does not say it.

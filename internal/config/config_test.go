@@ -65,7 +65,7 @@ func TestProblemsNameTheirPlace(t *testing.T) {
 		{"all at once", strings.NewReplacer("version: 1", "version: 2", "for: agents", "for: agent").Replace(good),
 			strings.NewReplacer("name: orders", "name: Orders!", "user: app, ", "").Replace(goodTarget),
 			[]string{"version", "gatebook.yaml:4", `did you mean "agents"?`, "orders.yaml:2", "Orders!", "roles.default.user"}},
-		{"people", strings.Replace(good, "for: agents", "for: people", 1), goodTarget, []string{"people cannot sign in"}},
+		{"people", strings.Replace(good, "for: agents", "for: people", 1), goodTarget, []string{"at least one for agents"}},
 		{"open listener without certificate", strings.Replace(good, "127.0.0.1:0", "0.0.0.0:6432", 1), goodTarget,
 			[]string{"listeners[0].tls", "needs a certificate"}},
 		{"plaintext beyond loopback", strings.Replace(good, `"127.0.0.1:0"}`, `"0.0.0.0:6432", insecure_plaintext: true}`, 1), goodTarget,

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"net"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -64,6 +66,48 @@ func (ld *loader) people() {
 	}
 }
 
+// console checks the page, and fills in what follows from the rest.
+func (ld *loader) console() {
+	c := ld.l.Console
+	if c == nil {
+		return
+	}
+	at := source{ld.main, "console"}
+	ld.address(at, "address", c.Address)
+	host, _, _ := net.SplitHostPort(c.Address)
+	loopback := IsLoopback(host)
+	if !loopback && c.InsecurePlaintext {
+		ld.problem(at, "insecure_plaintext", "only on loopback: whoever reads the line could rule in another's name")
+	}
+	if c.TLS.Cert == "" && !loopback {
+		ld.problem(at, "tls", "a page that is not on loopback needs a certificate (tls: {cert: file:…, key: file:…})")
+	}
+	if (c.TLS.Cert == "") != (c.TLS.Key == "") {
+		ld.problem(at, "tls", "cert and key go together")
+	}
+	ld.file(at, "tls.cert", c.TLS.Cert)
+	ld.ref(at, "tls.key", c.TLS.Key)
+	ld.ref(at, "client_secret", c.ClientSecret)
+	if c.URL != "" {
+		u, err := url.Parse(c.URL)
+		if err != nil || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" ||
+			u.Scheme != "https" && (u.Scheme != "http" || !c.InsecurePlaintext) {
+			ld.problem(at, "url", "%q is not an https URL without a path", c.URL)
+		}
+	}
+	i := slices.IndexFunc(ld.l.Issuers, func(is Issuer) bool { return is.Name == c.Issuer })
+	switch {
+	case i < 0:
+		ld.problem(at, "issuer", "%q is not among the issuers", c.Issuer)
+	case ld.l.Issuers[i].For != "people":
+		ld.problem(at, "issuer", "%s is for agents; people sign in at an issuer with for: people", c.Issuer)
+	case c.ClientID != "" && !slices.Contains(ld.l.Issuers[i].Audience, c.ClientID):
+		ld.problem(at, "client_id", "%q is not among the audiences of issuer %s, so its tokens would be refused", c.ClientID, c.Issuer)
+	case ld.l.Issuers[i].Development && !loopback:
+		ld.problem(at, "issuer", "a development issuer needs a page on loopback")
+	}
+}
+
 // approvers checks who may release, and returns it as the policy takes it; nil for nobody.
 func (ld *loader) approvers(at source, a *Approvers) *access.Approvers {
 	if a == nil {
@@ -77,10 +121,13 @@ func (ld *loader) approvers(at source, a *Approvers) *access.Approvers {
 	case slices.Contains(a.BreakGlass, ""):
 		ld.problem(at, "approvers", "break_glass must name groups")
 	}
+	if (len(a.ACR) > 0 || len(a.AMR) > 0 || a.MaxAuthAge > 0) && ld.l.Console == nil {
+		ld.problem(at, "approvers", "acr, amr and max_auth_age ask for a sign-in, and there is no console to sign in to")
+	}
 	ld.oneOf(at, "approvers.owner", a.Owner, "", "unknown-ok")
 	return &access.Approvers{
 		Groups: a.Groups, Quorum: max(a.Quorum, 1), Within: a.Within.Or(DefaultWithin), InTransaction: time.Duration(a.InTransaction),
-		UnknownOwner: a.Owner == "unknown-ok", BreakGlass: a.BreakGlass,
+		UnknownOwner: a.Owner == "unknown-ok", BreakGlass: a.BreakGlass, ACR: a.ACR, AMR: a.AMR, MaxAuthAge: time.Duration(a.MaxAuthAge).Truncate(time.Second),
 	}
 }
 

@@ -88,3 +88,48 @@ func TestPeopleProblems(t *testing.T) {
 		}
 	}
 }
+
+// The page and its issuer, as blocks of a configuration.
+const (
+	pageIssuer = `  - {name: corp, for: people, url: "https://login.example", audience: [page, cli]}
+`
+	pageBlock = `console: {address: "127.0.0.1:0", issuer: corp, client_secret: "file:secret"}
+`
+)
+
+// TestConsole: what would let somebody else rule, or nobody, is refused by name.
+func TestConsole(t *testing.T) {
+	t.Parallel()
+	const page = pageIssuer + pageBlock
+	base := strings.Replace(good, "listeners:", "@\nlisteners:", 1)
+	load := func(page string) error {
+		_, err := Load(write(t, map[string]string{"gatebook.yaml": strings.Replace(base, "@\n", page, 1), "targets.d/orders.yaml": goodTarget}))
+		return err
+	}
+	if err := load(page); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ from, to, want string }{
+		{"127.0.0.1:0", "0.0.0.0:8443", "needs a certificate"},
+		{`"127.0.0.1:0", `, `"0.0.0.0:8443", insecure_plaintext: true, `, "only on loopback"},
+		{"issuer: corp", "issuer: crop", `"crop" is not among the issuers`},
+		{"issuer: corp", "issuer: ci", "for agents"},
+		{"issuer: corp", "issuer: corp, client_id: other", "not among the audiences"},
+		{"issuer: corp", "issuer: corp, url: http://gate.example", "not an https URL"},
+		{"issuer: corp", "issuer: corp, url: https://gate.example/path", "not an https URL"},
+		{"issuer: corp", "issuer: corp, url: 'https://user@gate.example'", "not an https URL"},
+		{"file:secret", "hunter2", "file:"},
+		{`"127.0.0.1:0", `, ``, "address"},
+		{"issuer: corp", "issuer: corp, tls: {cert: file:x}", "cert and key go together"},
+	} {
+		err := load(strings.Replace(page, tt.from, tt.to, 1))
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v; want %q", tt.to, err, tt.want)
+		}
+	}
+	// A rule that asks for a sign-in needs a page to sign in to.
+	_, err := Load(write(t, map[string]string{"gatebook.yaml": good + "approvers: {groups: [dba], max_auth_age: 5m}\n", "targets.d/orders.yaml": goodTarget}))
+	if err == nil || !strings.Contains(err.Error(), "no console") {
+		t.Errorf("%v", err)
+	}
+}

@@ -42,8 +42,8 @@ func (ld *loader) validate() {
 	for i := range c.Listeners {
 		ld.listener(source{ld.main, fmt.Sprintf("listeners[%d]", i)}, &c.Listeners[i])
 	}
-	if len(c.Issuers) == 0 {
-		ld.problem(root, "issuers", "there must be at least one")
+	if !slices.ContainsFunc(c.Issuers, func(is Issuer) bool { return is.For != "people" }) {
+		ld.problem(root, "issuers", "there must be at least one for agents")
 	}
 	for i := range c.Issuers {
 		ld.issuer(ld.issuers[i], &c.Issuers[i], i)
@@ -54,6 +54,7 @@ func (ld *loader) validate() {
 	ld.signers()
 	ld.people()
 	ld.webhooks()
+	ld.console()
 	ld.policy()
 }
 
@@ -142,11 +143,7 @@ func (ld *loader) issuer(at source, is *Issuer, i int) {
 			ld.problem(at, "name", "%q is taken by another issuer", is.Name)
 		}
 	}
-	if is.For == "people" {
-		ld.problem(at, "for", "people cannot sign in to this version: there is nothing for them to rule on")
-	} else {
-		ld.oneOf(at, "for", is.For, "agents")
-	}
+	ld.oneOf(at, "for", is.For, "agents", "people")
 	if is.Development {
 		for _, l := range ld.l.Listeners {
 			if host, _, err := net.SplitHostPort(l.Address); err == nil && !IsLoopback(host) {

@@ -38,6 +38,9 @@ func (ld *loader) webhooks() {
 		ld.hookName(at, c.Inbound[i].Name, names)
 		ld.hookSecret(at, c.Inbound[i].Secret)
 	}
+	if len(c.Inbound) > 0 && c.Console == nil {
+		ld.problem(source{ld.main, ""}, "inbound", "needs a console: bridges deliver at its address")
+	}
 	if slices.ContainsFunc(c.Webhooks, func(w Webhook) bool { return w.Takes(EventAlert) }) {
 		return
 	}

@@ -1,6 +1,6 @@
 // Package devissuer is a small OpenID Connect issuer for development and
-// tests: discovery, a key set, and the client credentials grant. It is no
-// issuer for production: it has no people, no consent and no storage, and its
+// tests: discovery, a key set, the client credentials grant for agents, and the authorization code flow for people. It is no
+// issuer for production: it has no passwords, no consent and no storage, and its
 // handler answers requests to loopback names only. Listeners that are not on
 // loopback must not trust it; the caller sees to that.
 //
@@ -41,6 +41,8 @@ type Options struct {
 	URL string
 	// Clients may ask for tokens. None means that only Mint makes any.
 	Clients []Client
+	// People may sign in to clients that have redirects.
+	People []Person
 	// Signer is the signing key: ECDSA P-256, Ed25519 or RSA of at least 2048
 	// bits. Nil means a fresh P-256 key, so that a restart makes earlier
 	// tokens worthless.
@@ -63,17 +65,21 @@ type Client struct {
 	Groups []string
 	// Claims are further claims. They cannot replace a registered one.
 	Claims map[string]any
+	// Redirects are where people may be sent back to after they signed in. A loopback address without a port stands for any port.
+	Redirects []string
 }
 
 // Issuer makes tokens.
 type Issuer struct {
 	url      string
 	clients  map[string]Client
+	people   []Person
 	lifetime time.Duration
 
 	mu      sync.Mutex
 	current *signingKey
 	retired *signingKey // published, not used, nil before the first rotation
+	codes   map[string]grant
 }
 
 type signingKey struct {
@@ -87,7 +93,7 @@ func New(o Options) (*Issuer, error) {
 	if err != nil || u.Host == "" || strings.HasSuffix(o.URL, "/") || !loopback(u.Hostname()) {
 		return nil, fmt.Errorf("development issuer: url %q: want a loopback URL without a trailing slash", o.URL)
 	}
-	i := &Issuer{url: o.URL, clients: map[string]Client{}, lifetime: o.Lifetime}
+	i := &Issuer{url: o.URL, clients: map[string]Client{}, people: o.People, codes: map[string]grant{}, lifetime: o.Lifetime}
 	if i.lifetime == 0 {
 		i.lifetime = DefaultLifetime
 	}

@@ -255,3 +255,95 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// TestSignIn: a person who says who they are gets a code, which one client redeems once with what it began with.
+func TestSignIn(t *testing.T) {
+	t.Parallel()
+	i := newIssuer(t, func(o *Options) {
+		o.People = []Person{{Name: "ben", Claims: map[string]any{"acr": "mfa", "iss": "https://other.example"}}}
+		o.Clients = []Client{
+			{ID: "page", Secret: secret.New("s"), Audiences: []string{"page"}, Redirects: []string{"http://127.0.0.1/callback", "https://gate.example.com/callback"}},
+			{ID: "other", Secret: secret.New("s"), Audiences: []string{"other"}, Redirects: []string{"http://127.0.0.1/callback"}},
+		}
+	})
+	const verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk" // RFC 7636 appendix B
+	ask := func(change url.Values) url.Values {
+		q := url.Values{
+			"client_id": {"page"}, "redirect_uri": {"http://127.0.0.1:4711/callback"}, "response_type": {"code"}, "scope": {"openid email"}, "state": {"s 1"},
+			"nonce": {"n-1"}, "code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"},
+		}
+		for k, v := range change {
+			q[k] = v
+		}
+		return q
+	}
+	authorize := func(method string, q url.Values, form string) *httptest.ResponseRecorder {
+		rec := httptest.NewRecorder()
+		r := httptest.NewRequest(method, base+"/authorize?"+q.Encode(), strings.NewReader(form))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		i.Handler().ServeHTTP(rec, r)
+		return rec
+	}
+	code := func() string {
+		rec := authorize(http.MethodPost, ask(nil), "person=ben")
+		to, err := url.Parse(rec.Header().Get("Location"))
+		if err != nil || rec.Code != http.StatusSeeOther || to.Host != "127.0.0.1:4711" || to.Query().Get("state") != "s 1" || to.Query().Get("iss") != base {
+			t.Fatalf("%d %v", rec.Code, rec.Header())
+		}
+		return to.Query().Get("code")
+	}
+	redeem := func(client string, change url.Values) (int, map[string]any) {
+		form := url.Values{"grant_type": {"authorization_code"}, "code": {code()}, "redirect_uri": {"http://127.0.0.1:4711/callback"}, "code_verifier": {verifier}}
+		for k, v := range change {
+			form[k] = v
+		}
+		rec := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, base+"/token", strings.NewReader(form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.SetBasicAuth(client, "s")
+		i.Handler().ServeHTTP(rec, r)
+		var out map[string]any
+		if err := json.Unmarshal(rec.Body.Bytes(), &out); err != nil {
+			t.Fatal(err)
+		}
+		return rec.Code, out
+	}
+	if rec := authorize(http.MethodGet, ask(nil), ""); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), "Sign in as ben") {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+	_, out := redeem("page", nil)
+	tok, _ := out["id_token"].(string)
+	c := claimsOf(t, i, tok)
+	if c["sub"] != "ben" || c["aud"] != "page" || c["nonce"] != "n-1" || c["acr"] != "mfa" || c["iss"] != base || c["auth_time"] == nil {
+		t.Errorf("%v", c)
+	}
+	for name, change := range map[string]url.Values{
+		"another redirect": {"redirect_uri": {"http://127.0.0.1:4712/callback"}}, "another verifier": {"code_verifier": {"x"}}, "no verifier": {"code_verifier": nil}, "no code": {"code": {"x"}},
+	} {
+		if status, out := redeem("page", change); status != http.StatusBadRequest || out["error"] != "invalid_grant" {
+			t.Errorf("%s: %d %v", name, status, out)
+		}
+	}
+	if status, _ := redeem("other", nil); status != http.StatusBadRequest {
+		t.Errorf("another client: %d", status)
+	}
+	once := code()
+	if status, _ := redeem("page", url.Values{"code": {once}}); status != http.StatusOK {
+		t.Errorf("once: %d", status)
+	}
+	if status, _ := redeem("page", url.Values{"code": {once}}); status != http.StatusBadRequest {
+		t.Errorf("twice: %d", status)
+	}
+	for name, change := range map[string]url.Values{
+		"a redirect elsewhere": {"redirect_uri": {"http://evil.example/callback"}}, "another path": {"redirect_uri": {"http://127.0.0.1:1/other"}},
+		"a port of a host": {"redirect_uri": {"https://gate.example.com:444/callback"}}, "a query": {"redirect_uri": {"http://127.0.0.1/callback?x"}},
+		"no client": {"client_id": {"x"}}, "another flow": {"response_type": {"token"}}, "no scope": {"scope": {"email"}}, "no PKCE": {"code_challenge": nil}, "plain PKCE": {"code_challenge_method": {"plain"}},
+	} {
+		if rec := authorize(http.MethodPost, ask(change), "person=ben"); rec.Code != http.StatusBadRequest {
+			t.Errorf("%s: %d %s", name, rec.Code, rec.Header().Get("Location"))
+		}
+	}
+	if rec := authorize(http.MethodPost, ask(nil), "person=nobody"); rec.Code != http.StatusBadRequest {
+		t.Errorf("nobody: %d", rec.Code)
+	}
+}

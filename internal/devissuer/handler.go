@@ -1,6 +1,7 @@
 package devissuer
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"mime"
 	"net"
@@ -15,6 +16,7 @@ import (
 const (
 	discoveryPath = "/.well-known/openid-configuration"
 	keysPath      = "/keys"
+	authorizePath = "/authorize"
 	tokenPath     = "/token"
 )
 
@@ -36,6 +38,8 @@ func (i *Issuer) Handler() http.Handler {
 		reply(w, http.StatusOK, i.keySet())
 	})
 	mux.HandleFunc("POST "+base+tokenPath, i.serveToken)
+	mux.HandleFunc("GET "+base+authorizePath, i.serveAuthorize)
+	mux.HandleFunc("POST "+base+authorizePath, i.serveAuthorize)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host
 		if h, _, err := net.SplitHostPort(host); err == nil {
@@ -57,15 +61,17 @@ func (i *Issuer) serveDiscovery(w http.ResponseWriter, _ *http.Request) {
 		"issuer":                                i.url,
 		"jwks_uri":                              i.url + keysPath,
 		"token_endpoint":                        i.url + tokenPath,
-		"grant_types_supported":                 []string{"client_credentials"},
-		"response_types_supported":              []string{},
+		"authorization_endpoint":                i.url + authorizePath,
+		"grant_types_supported":                 []string{"client_credentials", "authorization_code"},
+		"response_types_supported":              []string{"code"},
+		"code_challenge_methods_supported":      []string{"S256"},
 		"subject_types_supported":               []string{"public"},
 		"id_token_signing_alg_values_supported": []string{i.keySet().Keys[0].Algorithm},
 		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
 	})
 }
 
-// serveToken is the token endpoint (RFC 6749 section 4.4).
+// serveToken is the token endpoint (RFC 6749 sections 4.1.3 and 4.4).
 func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	fail := func(status int, code, text string) {
@@ -86,8 +92,19 @@ func (i *Issuer) serveToken(w http.ResponseWriter, r *http.Request) {
 		fail(http.StatusUnauthorized, "invalid_client", "client id or secret is wrong")
 		return
 	}
-	if r.PostForm.Get("grant_type") != "client_credentials" {
-		fail(http.StatusBadRequest, "unsupported_grant_type", "want client_credentials")
+	switch r.PostForm.Get("grant_type") {
+	case "client_credentials":
+	case "authorization_code":
+		tok, problem := i.redeem(&c, r.PostForm)
+		if problem != "" {
+			fail(http.StatusBadRequest, problem, "the code cannot be redeemed")
+			return
+		}
+		// There is nothing that an access token of a person would open.
+		reply(w, http.StatusOK, map[string]any{"access_token": rand.Text(), "id_token": tok, "token_type": "Bearer", "expires_in": int(i.lifetime.Seconds())})
+		return
+	default:
+		fail(http.StatusBadRequest, "unsupported_grant_type", "want client_credentials or authorization_code")
 		return
 	}
 	audience := c.Audiences[0]

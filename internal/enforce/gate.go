@@ -36,24 +36,27 @@ type Options struct {
 	// Release forwards proven reads while their intents are being made durable; their answers wait for that.
 	Release bool
 	// Desk takes requests that rules hold; nil refuses them. People says who is behind them; nil knows nobody.
-	Desk   *approval.Desk
-	People People
-	Log    *slog.Logger // never receives payloads; nil discards
+	Desk *approval.Desk
+	// TicketURL returns where people rule on a ticket, "" for nowhere; nil says the same.
+	TicketURL func(id string) string
+	People    People
+	Log       *slog.Logger // never receives payloads; nil discards
 }
 
 // Gate admits sessions.
 type Gate struct {
-	verifier Verifier
-	rec      Recorder
-	dialer   Dialer
-	release  bool
-	desk     *approval.Desk
-	people   People
-	log      *slog.Logger
-	snap     atomic.Pointer[Snapshot]
-	places   places
-	budgets  budgets
-	refusals refusals
+	verifier  Verifier
+	rec       Recorder
+	dialer    Dialer
+	release   bool
+	desk      *approval.Desk
+	ticketURL func(id string) string
+	people    People
+	log       *slog.Logger
+	snap      atomic.Pointer[Snapshot]
+	places    places
+	budgets   budgets
+	refusals  refusals
 
 	exchanges     atomic.Uint64 // begun
 	refused       atomic.Uint64 // log-ins refused
@@ -73,7 +76,7 @@ func New(o Options) *Gate {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gate{
-		verifier: o.Verifier, rec: o.Recorder, dialer: o.Dialer, release: o.Release, desk: o.Desk, people: o.People, log: o.Log,
+		verifier: o.Verifier, rec: o.Recorder, dialer: o.Dialer, release: o.Release, desk: o.Desk, people: o.People, ticketURL: o.TicketURL, log: o.Log,
 		sessions: make(map[evidence.ID]*Session), suspended: make(map[string]Suspension),
 	}
 	g.snap.Store(o.Snapshot)

@@ -40,6 +40,7 @@ type Waiting struct {
 	Rule    string
 	Reason  string
 	Expires time.Time
+	Link    string // where people rule, "" if there is no such page
 	First   bool
 }
 
@@ -170,7 +171,14 @@ func (x *Exchange) wait(ctx context.Context, t *approval.Ticket, d *access.Decis
 		}
 		return deny
 	}
+	if !s.setWaiting(true) {
+		return withdraw("the identity expired", errExpired())
+	}
+	defer s.setWaiting(false)
 	waiting := Waiting{Ticket: t.ID, Rule: d.Rule, Reason: d.Reason, Expires: t.Asked.Bound.Expires, First: true}
+	if s.gate.ticketURL != nil {
+		waiting.Link = s.gate.ticketURL(t.ID.String())
+	}
 	again := time.NewTicker(noticeEvery)
 	defer again.Stop()
 	for {
@@ -190,6 +198,14 @@ func (x *Exchange) wait(ctx context.Context, t *approval.Ticket, d *access.Decis
 		case <-again.C:
 		}
 	}
+}
+
+// setWaiting notes whether a request of the session is held. It reports whether the identity is still in force.
+func (s *Session) setWaiting(held bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting = held
+	return !s.expired
 }
 
 // errLeft refuses what nobody waits for.

@@ -48,12 +48,12 @@ type Session struct {
 	purpose  string // of those
 	// principalID is "issuer|name", the same for as long as the session lives.
 	principalID string
-	began    time.Time
-	ctx      context.Context // the session's lifetime; its cause says why it ended
-	cancel   context.CancelCauseFunc
-	giveUp   []func()               // places to give back
-	budget   *budget                // of the principal, shared by its sessions
-	token    atomic.Pointer[[]byte] // the signature part of the token in force
+	began       time.Time
+	ctx         context.Context // the session's lifetime; its cause says why it ended
+	cancel      context.CancelCauseFunc
+	giveUp      []func()               // places to give back
+	budget      *budget                // of the principal, shared by its sessions
+	token       atomic.Pointer[[]byte] // the signature part of the token in force
 
 	active atomic.Int64 // unix nanoseconds of the last begin or end of an exchange
 
@@ -65,6 +65,7 @@ type Session struct {
 	last      uint64 // exchange numbers given
 	bytes     uint64
 	expired   bool
+	waiting   bool // a request is held
 	expiry    *time.Timer
 	idle      *time.Timer
 	closed    bool
@@ -354,6 +355,11 @@ func (s *Session) expire() {
 	}
 	s.expired = true
 	if len(s.open) == 0 {
+		s.cancel(errExpired())
+		return
+	}
+	if s.waiting {
+		// What waits for a person has not begun.
 		s.cancel(errExpired())
 		return
 	}

@@ -42,17 +42,9 @@ func (f *fetcher) fetch(ctx context.Context) (*keySet, time.Duration, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	doc, _, err := f.get(ctx, client, strings.TrimSuffix(f.issuer, "/")+"/.well-known/openid-configuration")
+	d, err := f.discover(ctx, client)
 	if err != nil {
 		return nil, 0, fmt.Errorf("discovery: %w", err)
-	}
-	d, err := decodeObject(doc)
-	if err != nil {
-		return nil, 0, fmt.Errorf("discovery: %w", err)
-	}
-	// OpenID Connect Discovery 4.3: exactly, or one tenant answers for another.
-	if iss, _ := d["issuer"].(string); iss != f.issuer {
-		return nil, 0, fmt.Errorf("discovery: the document is of issuer %s, want %s", quote(iss), quote(f.issuer))
 	}
 	keysURL, _ := d["jwks_uri"].(string)
 	raw, maxAge, err := f.get(ctx, client, keysURL)
@@ -61,6 +53,23 @@ func (f *fetcher) fetch(ctx context.Context) (*keySet, time.Duration, error) {
 	}
 	set, err := parseKeySet(raw, f.uses)
 	return set, maxAge, err
+}
+
+// discover reads the issuer's document (OpenID Connect Discovery 1.0 section 4).
+func (f *fetcher) discover(ctx context.Context, client *http.Client) (map[string]any, error) {
+	doc, _, err := f.get(ctx, client, strings.TrimSuffix(f.issuer, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return nil, err
+	}
+	d, err := decodeObject(doc)
+	if err != nil {
+		return nil, err
+	}
+	// Section 4.3: exactly, or one tenant answers for another.
+	if iss, _ := d["issuer"].(string); iss != f.issuer {
+		return nil, fmt.Errorf("the document is of issuer %s, want %s", quote(iss), quote(f.issuer))
+	}
+	return d, nil
 }
 
 func (f *fetcher) client() (*http.Client, error) {
@@ -92,7 +101,9 @@ func (f *fetcher) client() (*http.Client, error) {
 }
 
 // addresses are those that an issuer may have: corporate ones live in private ranges.
-func addresses(loopback bool) netguard.Allow { return netguard.Allow{Loopback: loopback, Private: true} }
+func addresses(loopback bool) netguard.Allow {
+	return netguard.Allow{Loopback: loopback, Private: true}
+}
 
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	first := via[0].URL

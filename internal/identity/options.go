@@ -157,6 +157,9 @@ func (o Issuer) withDefaults() Issuer {
 	if len(o.Algorithms) == 0 {
 		o.Algorithms = []string{"RS256", "ES256", "PS256", "EdDSA"}
 	}
+	if o.For == People { // what a person's sign-in yields
+		o.Use = or(o.Use, UseID)
+	}
 	o.Principal = or(o.Principal, "claims.sub")
 	o.Groups = or(o.Groups, "claims.?groups.orValue([])")
 	o.Skew = or(o.Skew, defaultSkew)
@@ -200,6 +203,9 @@ func (o *Issuer) check() error {
 	}
 	if o.Use != UseAny && o.Use != UseAccess && o.Use != UseID {
 		fault("use: %q: want %q or %q or nothing", o.Use, UseAccess, UseID)
+	}
+	if o.For == People && o.Use != UseID {
+		fault("use: %q: people sign in, and what proves that is an ID token", o.Use)
 	}
 	o.checkAddresses(fault)
 	o.checkTimes(fault)

@@ -28,6 +28,7 @@ const (
 	hintKind     hint = "this kind of token is not accepted; present an access token for this gateway"
 	hintBound    hint = "the token is bound to a key that cannot be checked here; ask for a bearer token"
 	hintClaims   hint = "the token's claims do not meet the conditions for this issuer"
+	hintNonce    hint = "the token was made for another sign-in"
 	hintOther    hint = "a session is prolonged by a token of the same issuer and subject only"
 )
 

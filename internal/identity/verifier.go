@@ -23,6 +23,7 @@ type issuer struct {
 	types []string // values of "typ" beside the usual
 	m     *mapping
 	keys  *keyCache
+	ends  *endpoints // nil where keys are offline
 }
 
 // Verifier verifies tokens against the configured issuers.
@@ -103,6 +104,9 @@ func newIssuer(base context.Context, env *expr.Env, raw Issuer) (*issuer, error)
 	p := presets()[o.Preset]
 	uses := append([]string{"sig"}, p.uses...)
 	i := &issuer{opts: o, types: p.types, m: m}
+	if base == nil { // for what was recorded: no keys are ever asked for
+		return i, nil
+	}
 	fetch := fileKeys(o.Keys, uses)
 	if o.Keys.IsZero() {
 		f := &fetcher{issuer: o.URL, ca: o.CA, requestToken: o.RequestToken, uses: uses,
@@ -112,7 +116,7 @@ func newIssuer(base context.Context, env *expr.Env, raw Issuer) (*issuer, error)
 				return nil, fmt.Errorf("proxy: %w", err)
 			}
 		}
-		fetch = f.fetch
+		fetch, i.ends = f.fetch, &endpoints{f: f}
 	}
 	i.keys = &keyCache{fetch: fetch, refresh: o.KeyRefresh, maxAge: o.KeyMaxAge, base: base}
 	return i, nil
@@ -151,23 +155,9 @@ func (v *Verifier) Renew(ctx context.Context, old *access.Principal, tok secret.
 }
 
 func (v *Verifier) verify(ctx context.Context, tok secret.String) (*enforce.Verified, *access.DenyError) {
-	t, err := parseToken(tok.Reveal())
-	if err != nil {
-		return nil, refuse(hintNone, "%w", err)
-	}
-	i, err := v.issuerOf(t)
-	if err != nil {
-		return nil, refuse(hintNone, "%w", err)
-	}
-	if !slices.Contains(i.opts.Algorithms, t.alg) {
-		return nil, refuse(hintNone, "issuer %s: algorithm %s is not accepted", i.opts.Name, quote(t.alg))
-	}
-	if err := i.checkType(t); err != nil {
-		return nil, refuse(hintNone, "issuer %s: %w", i.opts.Name, err)
-	}
-	set, err := i.checkSignature(ctx, t)
-	if err != nil {
-		return nil, refuse(hintNone, "issuer %s: %w", i.opts.Name, err)
+	i, t, set, deny := v.authentic(ctx, tok, Agents)
+	if deny != nil {
+		return nil, deny
 	}
 	p, deny := i.principal(t, time.Now())
 	if deny != nil {
@@ -177,17 +167,52 @@ func (v *Verifier) verify(ctx context.Context, tok secret.String) (*enforce.Veri
 	return &enforce.Verified{Principal: *p, Token: tok, KeySet: set.raw}, nil
 }
 
+// authentic reads a token and checks that an issuer of one side signed it. Its claims are not checked yet.
+func (v *Verifier) authentic(ctx context.Context, tok secret.String, side Side) (*issuer, *token, *keySet, *access.DenyError) {
+	t, err := parseToken(tok.Reveal())
+	if err != nil {
+		return nil, nil, nil, refuse(hintNone, "%w", err)
+	}
+	i, err := v.issuerOf(t, side)
+	if err != nil {
+		return nil, nil, nil, refuse(hintNone, "%w", err)
+	}
+	if err := i.checkHeader(t); err != nil {
+		return nil, nil, nil, refuse(hintNone, "%w", err)
+	}
+	set, err := i.checkSignature(ctx, t)
+	if err != nil {
+		return nil, nil, nil, refuse(hintNone, "issuer %s: %w", i.opts.Name, err)
+	}
+	return i, t, set, nil
+}
+
+// checkHeader checks what a token says of itself before its signature is looked at.
+func (i *issuer) checkHeader(t *token) error {
+	if !slices.Contains(i.opts.Algorithms, t.alg) {
+		return fmt.Errorf("issuer %s: algorithm %s is not accepted", i.opts.Name, quote(t.alg))
+	}
+	if err := i.checkType(t); err != nil {
+		return fmt.Errorf("issuer %s: %w", i.opts.Name, err)
+	}
+	return nil
+}
+
 // issuerOf selects by the exact "iss": no case folding, no trailing slash.
-func (v *Verifier) issuerOf(t *token) (*issuer, error) {
+func (v *Verifier) issuerOf(t *token, side Side) (*issuer, error) {
 	iss, ok := t.claims["iss"].(string)
 	if !ok {
 		return nil, errors.New("iss: missing or not a text")
 	}
-	if i, ok := v.agents[iss]; ok {
+	list, others, what := v.agents, v.people, "for people, and people do not open sessions"
+	if side == People {
+		list, others, what = v.people, v.agents, "for agents, and agents never rule"
+	}
+	if i, ok := list[iss]; ok {
 		return i, nil
 	}
-	if i, ok := v.people[iss]; ok {
-		return nil, fmt.Errorf("iss: issuer %s is for people, and people do not open sessions", i.opts.Name)
+	if i, ok := others[iss]; ok {
+		return nil, fmt.Errorf("iss: issuer %s is %s", i.opts.Name, what)
 	}
 	return nil, fmt.Errorf("iss: %s is not a configured issuer", quote(iss))
 }

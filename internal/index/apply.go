@@ -179,6 +179,12 @@ func (b *batch) inSession(e *entry) error {
 		return b.identity(e, d)
 	case evidence.KindAlert:
 		return b.alert(e)
+	case evidence.KindTicket:
+		return b.ticketOpens(e, d)
+	case evidence.KindRelease, evidence.KindTicketEnd:
+		return b.ticketEnds(e, d)
+	case evidence.KindRuling:
+		return b.ruling(e, d)
 	case evidence.KindNote:
 		var n evidence.Note
 		var what, detail any

@@ -191,6 +191,18 @@ func (b *book) grow(n int) {
 			open = append(open[:i], open[i+1:]...)
 		case r == 97:
 			s.chunk(evidence.KindAnswer, 0)
+		case r >= 98 && len(running[s]) > 0:
+			x := running[s][len(running[s])-1]
+			s.add(evidence.KindTicket, x, &evidence.Ticket{
+				Ticket: "t1", Digest: "d1", Bound: `{"rules":["deletes"],"expires":"2026-03-01T08:30:00Z","text":"` + canary + `"}`, Requester: "ana",
+				Requires: []evidence.Approvers{{Rule: "deletes", Groups: []string{"dba"}, Quorum: 1}},
+			})
+			s.add(evidence.KindRuling, x, &evidence.Ruling{Ticket: "t1", Person: "ben", Identity: "corp|ben", Groups: []string{"dba"}, Verdict: "approve", Proof: evidence.RulingProof{Kind: "oidc", Token: canary}})
+			if r == 98 {
+				s.add(evidence.KindRelease, x, &evidence.Release{Ticket: "t1", Persons: []string{"ben"}})
+			} else {
+				s.add(evidence.KindTicketEnd, x, &evidence.TicketEnd{Ticket: "t1", State: "void", Cause: "changed"})
+			}
 		}
 	}
 }

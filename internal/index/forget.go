@@ -27,6 +27,12 @@ var forgetting = []string{
 		may_run_until = NULL, lifetime_rule = NULL WHERE session = ?1`,
 	`UPDATE note_row SET body = 'erased', what = NULL, detail = NULL WHERE session = ?1`,
 	`UPDATE cancel_row SET body = 'erased', cancelled_by = NULL, source = NULL, effect = NULL WHERE session = ?1`,
+	`UPDATE alert_row SET body = 'erased', alert = NULL, what = NULL, ticket = NULL, person = NULL, principal = NULL, target = NULL, text = NULL
+		WHERE session = (SELECT session FROM session_row WHERE first_entry = ?1)`,
+	`UPDATE ticket_row SET body = 'erased', ticket = NULL, digest = NULL, rules = NULL, requester = NULL, requires = NULL, expires = NULL,
+		state = CASE WHEN state IN ('open', 'released') THEN state ELSE 'ended' END, cause = NULL, approved_by = NULL WHERE session = ?1`,
+	`UPDATE ruling_row SET body = 'erased', ticket = NULL, person = NULL, identity = NULL, groups = NULL, verdict = NULL, reason = NULL, proof = NULL
+		WHERE session = ?1`,
 }
 
 // Forget takes out what the index holds from the sealed bodies of a session,

@@ -73,7 +73,14 @@ CREATE TABLE cancel_row (entry INTEGER PRIMARY KEY, time TEXT NOT NULL, time_us 
 	body TEXT NOT NULL, cancelled_by TEXT, source TEXT, effect TEXT);
 CREATE INDEX cancel_session ON cancel_row (session);
 CREATE TABLE alert_row (entry INTEGER PRIMARY KEY, time TEXT NOT NULL, time_us INTEGER NOT NULL, session TEXT, exchange INTEGER,
-	body TEXT NOT NULL, alert TEXT, what TEXT, ticket TEXT, person TEXT, principal TEXT, target TEXT, text TEXT)`
+	body TEXT NOT NULL, alert TEXT, what TEXT, ticket TEXT, person TEXT, principal TEXT, target TEXT, text TEXT);
+CREATE TABLE ticket_row (entry INTEGER PRIMARY KEY, last_entry INTEGER NOT NULL, time TEXT NOT NULL, time_us INTEGER NOT NULL,
+	session INTEGER NOT NULL, exchange INTEGER, body TEXT NOT NULL, ticket TEXT, digest TEXT, rules TEXT, requester TEXT, requires TEXT, expires TEXT,
+	state TEXT, cause TEXT, approved_by TEXT, ended TEXT, ended_us INTEGER);
+CREATE INDEX ticket_exchange ON ticket_row (session, exchange);
+CREATE TABLE ruling_row (entry INTEGER PRIMARY KEY, time TEXT NOT NULL, time_us INTEGER NOT NULL, session INTEGER NOT NULL, exchange INTEGER,
+	body TEXT NOT NULL, ticket TEXT, person TEXT, identity TEXT, groups TEXT, verdict TEXT, reason TEXT, proof TEXT);
+CREATE INDEX ruling_session ON ruling_row (session)`
 
 // views are what docs/query.md describes.
 const views = `
@@ -116,7 +123,17 @@ CREATE VIEW cancels AS SELECT c.time AS time, c.time_us AS time_us, s.session AS
 	c.entry AS first_entry, c.entry AS last_entry
 	FROM cancel_row c JOIN session_row s ON s.first_entry = c.session;
 CREATE VIEW alerts AS SELECT time, time_us, alert, what, ticket, session, exchange, person, principal, target, text, body,
-	entry AS first_entry, entry AS last_entry FROM alert_row`
+	entry AS first_entry, entry AS last_entry FROM alert_row;
+CREATE VIEW tickets AS SELECT k.time AS time, k.time_us AS time_us, k.ticket AS ticket, s.session AS session, k.exchange AS exchange,
+	s.principal AS principal, s.target AS target, k.rules AS rules, k.requester AS requester, k.requires AS requires, k.state AS state, k.cause AS cause,
+	k.approved_by AS approved_by, k.expires AS expires, k.ended AS ended, k.ended_us AS ended_us, k.digest AS digest, t.text AS text,
+	k.body AS body, k.entry AS first_entry, k.last_entry AS last_entry
+	FROM ticket_row k JOIN session_row s ON s.first_entry = k.session
+	LEFT JOIN exchange_row e ON e.session = k.session AND e.exchange = k.exchange LEFT JOIN statement t ON t.entry = e.first_entry;
+CREATE VIEW rulings AS SELECT r.time AS time, r.time_us AS time_us, r.ticket AS ticket, s.session AS session, r.exchange AS exchange,
+	s.principal AS principal, s.target AS target, r.person AS person, r.identity AS identity, r.groups AS groups, r.verdict AS verdict, r.reason AS reason,
+	r.proof AS proof, r.body AS body, r.entry AS first_entry, r.entry AS last_entry
+	FROM ruling_row r JOIN session_row s ON s.first_entry = r.session`
 
 var objectName = regexp.MustCompile(`^CREATE (?:UNIQUE |VIRTUAL )?(?:TABLE|VIEW|INDEX) (\w+)`)
 

@@ -5,15 +5,19 @@
 package judge
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/approval"
 	"github.com/gatebook/gatebook/internal/config"
+	"github.com/gatebook/gatebook/internal/identity"
 	"github.com/gatebook/gatebook/internal/policy"
 	"github.com/gatebook/gatebook/internal/sqlscan"
 )
@@ -74,9 +78,9 @@ func (p Recorded) Ticket(t *evidence.Ticket, bound *evidence.TicketBound) error 
 		if !slices.Contains(bound.Rules, r.Name) || r.Then != access.Hold || r.Approvers == nil {
 			continue
 		}
-		q, ok := asked[r.Name]
-		if !ok || !slices.Equal(q.Groups, r.Approvers.Groups) || q.Quorum != max(r.Approvers.Quorum, 1) || q.UnknownOwner != r.Approvers.UnknownOwner ||
-			!slices.Equal(q.BreakGlass, r.Approvers.BreakGlass) {
+		want := approval.RequirementEntry(r.Approvers)
+		want.Rule = r.Name
+		if q, ok := asked[r.Name]; !ok || !same(q, want) {
 			return fmt.Errorf("the ticket does not ask for what rule %s asks for", r.Name)
 		}
 		delete(asked, r.Name)
@@ -87,11 +91,15 @@ func (p Recorded) Ticket(t *evidence.Ticket, bound *evidence.TicketBound) error 
 	return nil
 }
 
+// same compares what two entries say.
+func same(a, b any) bool {
+	x, err1 := json.Marshal(a)
+	y, err2 := json.Marshal(b)
+	return err1 == nil && err2 == nil && bytes.Equal(x, y)
+}
+
 // Ruling implements evidence.Policy.
-func (p Recorded) Ruling(t *evidence.Ticket, r *evidence.Ruling) error {
-	if r.Proof.Kind != "ssh" {
-		return fmt.Errorf("a proof of the kind %q is not known", r.Proof.Kind)
-	}
+func (p Recorded) Ruling(t *evidence.Ticket, r *evidence.Ruling, at time.Time) error {
 	said, err := approval.ParseStatement(r.Proof.Statement)
 	if err != nil {
 		return err
@@ -99,21 +107,84 @@ func (p Recorded) Ruling(t *evidence.Ticket, r *evidence.Ruling) error {
 	if said.Ticket != t.Ticket || said.Digest != t.Digest || said.Reason != r.Reason || string(said.Verdict) != r.Verdict {
 		return errors.New("what was signed is another ruling")
 	}
-	fingerprint, _, err := approval.VerifySSH(r.Proof.Statement, r.Proof.Signature)
-	if err != nil {
-		return err
-	}
 	if p.Config == nil {
 		return errors.New("the configuration knows no people")
 	}
-	person := p.Config.PersonOf(fingerprint)
+	who, signIn, err := p.prove(&r.Proof, at)
+	if err != nil {
+		return err
+	}
+	person := p.Config.PersonOf(who)
 	switch {
-	case person == nil || person.Person != r.Person || r.Identity != fingerprint:
-		return fmt.Errorf("the key %s is not %s's by the configuration in force", fingerprint, r.Person)
+	case person == nil || person.Person != r.Person || r.Identity != who:
+		return fmt.Errorf("%s is not %s's by the configuration in force", who, r.Person)
 	case !slices.Equal(person.Groups, r.Groups):
 		return errors.New("the person has other groups by the configuration in force")
+	case r.Verdict == string(approval.Deny):
+		return nil
+	}
+	for _, q := range t.Requires {
+		if r.Verdict == string(approval.Approve) && !slices.ContainsFunc(q.Groups, func(g string) bool { return slices.Contains(r.Groups, g) }) {
+			continue
+		}
+		asked := approval.Requirement{Rule: q.Rule, ACR: q.ACR, AMR: q.AMR, MaxAuthAge: time.Duration(q.MaxAuthAge) * time.Second}
+		if err := signIn.Satisfies(&asked, at.Add(-recorded)); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// recorded is how long it may take from the moment when a ruling is checked until its entry has its time.
+const recorded = 5 * time.Second
+
+// prove checks the proof of a ruling and returns whose it is: the fingerprint of a key, or "issuer|name" with the sign-in.
+func (p Recorded) prove(proof *evidence.RulingProof, at time.Time) (who string, signIn *approval.SignIn, err error) {
+	switch proof.Kind {
+	case "ssh":
+		who, _, err = approval.VerifySSH(proof.Statement, proof.Signature)
+		return who, nil, err
+	case "oidc":
+		return p.proveToken(proof, at)
+	}
+	return "", nil, fmt.Errorf("a proof of the kind %q is not known", proof.Kind)
+}
+
+func (p Recorded) proveToken(proof *evidence.RulingProof, at time.Time) (string, *approval.SignIn, error) {
+	nonce, err := approval.Nonce(proof.Statement, proof.Random)
+	if err != nil {
+		return "", nil, err
+	}
+	var claims struct {
+		Issuer string  `json:"iss"`
+		Issued float64 `json:"iat"`
+	}
+	payload, _, err := evidence.VerifyToken(proof.Token, proof.KeySet)
+	if err == nil {
+		err = json.Unmarshal(payload, &claims)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("the ID token: %w", err)
+	}
+	for i := range p.Config.Issuers {
+		is := &p.Config.Issuers[i]
+		if is.For != string(identity.People) || is.URL != claims.Issuer {
+			continue
+		}
+		o, err := identity.FromConfig(is, "")
+		if err != nil {
+			return "", nil, err
+		}
+		s, err := identity.Reexamine(o, proof.Token, proof.KeySet, nonce, time.Unix(int64(claims.Issued), 0))
+		if err != nil {
+			return "", nil, fmt.Errorf("the ID token: %w", err)
+		}
+		if at.After(s.Expiry.Add(recorded)) {
+			return "", nil, errors.New("the ID token had expired")
+		}
+		return s.Identity(), &approval.SignIn{At: s.AuthTime, ACR: s.ACR, AMR: s.AMR}, nil
+	}
+	return "", nil, fmt.Errorf("the ID token is of %q, which is no issuer for people by the configuration in force", claims.Issuer)
 }
 
 // Decide implements evidence.Policy.
@@ -181,7 +252,7 @@ func action(in *evidence.Intent, does *evidence.Action) (*access.Action, error) 
 	}
 	for i := range does.Statements {
 		from := &does.Statements[i]
-		st := access.Statement{Verb: from.Verb, Columns: from.Columns, HasFilter: from.HasFilter, Understood: !from.Opaque}
+		st := access.Statement{Verb: from.Verb, Inner: from.Inner, Columns: from.Columns, HasFilter: from.HasFilter, Understood: !from.Opaque}
 		if st.Effects, err = effects(from.Effects); err != nil {
 			return nil, err
 		}
@@ -240,7 +311,7 @@ func sameText(r *evidence.Request, a *access.Action) error {
 		return errors.New("the recorded action has other statements than the text")
 	}
 	for i := range have.scan.Statements {
-		if have.scan.Statements[i].Verb != a.Statements[i].Verb {
+		if st := &have.scan.Statements[i]; st.Verb != a.Statements[i].Verb || !slices.Equal(st.Inner, a.Statements[i].Inner) {
 			return errors.New("the recorded action has other statements than the text")
 		}
 	}

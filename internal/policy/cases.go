@@ -78,6 +78,7 @@ type CaseAction struct {
 // CaseStatement is a statement of an action that is not analysed.
 type CaseStatement struct {
 	Verb      string       `yaml:"verb"`
+	Inner     []string     `yaml:"inner"`
 	Effects   []string     `yaml:"effects"`
 	Objects   []CaseObject `yaml:"objects"`
 	Columns   []string     `yaml:"columns"`
@@ -252,7 +253,7 @@ func (c *CaseAction) explicit(a *access.Action) error {
 		return err
 	}
 	for _, cs := range c.Statements {
-		s := access.Statement{Verb: cs.Verb, Columns: cs.Columns, HasFilter: cs.HasFilter, Understood: !cs.Opaque}
+		s := access.Statement{Verb: cs.Verb, Inner: cs.Inner, Columns: cs.Columns, HasFilter: cs.HasFilter, Understood: !cs.Opaque}
 		if s.Effects, err = parseEffects(cs.Effects); err != nil {
 			return err
 		}

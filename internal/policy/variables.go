@@ -58,7 +58,7 @@ var variables = []variable{
 	{"action.op", cel.StringType, "how it is asked for, in the protocol's words: `query`, `execute`, `prepare`", func(v *view) ref.Val { return types.String(v.action().Op) }},
 	{"action.text", cel.StringType, "the exact text; rules about effects and objects are safer than rules about text", (*view).text},
 	{"action.effects", stringsType, "what it does, all statements together, in the order of the table of effects", func(v *view) ref.Val { return effects(v.action().Effects) }},
-	{"action.verbs", stringsType, "the commands, such as `SELECT` or `DROP TABLE`, each once", (*view).verbs},
+	{"action.verbs", stringsType, "the commands, such as `SELECT` or `DROP TABLE`, each once; also those that change rows within another: in `WITH`, `COPY`, `EXPLAIN ANALYZE`, `PREPARE`, as an action of `MERGE` or of `ON CONFLICT`", (*view).verbs},
 	{"action.statements", cel.ListType(statementType), "the statements in order, see [statement](#statement)", (*view).statements},
 	{"action.objects", cel.ListType(objectType), "the objects that all statements name, see [object](#object)", (*view).objects},
 	{"action.relations", stringsType, "names of the objects of kind relation, `schema.name`, or `name` where the schema is not known; each once", func(v *view) ref.Val { return v.named("relation") }},
@@ -263,6 +263,9 @@ func (v *view) verbs() ref.Val {
 	var set ordered
 	for i := range v.action().Statements {
 		set.add(v.action().Statements[i].Verb)
+		for _, verb := range v.action().Statements[i].Inner {
+			set.add(verb)
+		}
 	}
 	return list(set.names)
 }

@@ -21,6 +21,9 @@ type Scan struct {
 type Statement struct {
 	// Verb is the command, as in the target's completion tag: "SELECT", "DROP TABLE".
 	Verb string
+	// Inner are the commands that change rows within it, each once: those of WITH, COPY, EXPLAIN ANALYZE and PREPARE, the actions of
+	// MERGE and ON CONFLICT.
+	Inner []string
 	// Effects by the text and the table of builtin functions alone. A name that is not of the
 	// target's own catalog schema may add to them (Resolve).
 	Effects access.Effects

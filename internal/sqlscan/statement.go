@@ -65,7 +65,12 @@ func (w *walk) relations(list []*pgquery.Node, e access.Effects) {
 func (w *walk) inner(n *pgquery.Node) {
 	verb := w.st.Verb
 	w.statement(n)
+	inner := w.st.Verb
 	w.st.Verb = verb
+	switch inner {
+	case "INSERT", "UPDATE", "DELETE", "MERGE":
+		w.within(inner)
+	}
 }
 
 func (w *walk) copyStmt(c *pgquery.CopyStmt) {
@@ -117,7 +122,7 @@ func (w *walk) explain(e *pgquery.ExplainStmt) {
 			runs = true
 		}
 	}
-	before := w.st.Own
+	before, inner := w.st.Own, w.st.Inner
 	w.inner(e.Query)
 	w.st.Verb = "EXPLAIN"
 	w.effect(access.EffectRead)
@@ -133,7 +138,7 @@ func (w *walk) explain(e *pgquery.ExplainStmt) {
 			w.st.Objects[i].Effect = 0
 		}
 	}
-	w.changes, w.bare = 0, false
+	w.changes, w.bare, w.st.Inner = 0, false, inner
 }
 
 // off reports whether the value of an option is one of those that switch it off.

@@ -1,6 +1,7 @@
 package sqlscan
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -556,6 +557,7 @@ func (w *walk) insert(n *pgquery.InsertStmt) {
 	w.push()
 	defer w.pop()
 	w.inserts = true
+	w.within("INSERT")
 	w.with(n.WithClause)
 	w.push() // the query that makes the rows does not see the target
 	if s := n.SelectStmt.GetSelectStmt(); s != nil && len(s.ValuesLists) > 0 && s.WithClause == nil && len(s.FromClause) == 0 {
@@ -571,6 +573,9 @@ func (w *walk) insert(n *pgquery.InsertStmt) {
 	w.list(n.Cols)
 	if c := n.OnConflictClause; c != nil {
 		w.bring("excluded", Name{})
+		if c.Action == pgquery.OnConflictAction_ONCONFLICT_UPDATE {
+			w.within("UPDATE")
+		}
 		w.children(c)
 	}
 	w.returning(n.ReturningClause)
@@ -579,6 +584,7 @@ func (w *walk) insert(n *pgquery.InsertStmt) {
 func (w *walk) update(n *pgquery.UpdateStmt) {
 	w.push()
 	defer w.pop()
+	w.within("UPDATE")
 	w.with(n.WithClause)
 	w.target(n.Relation)
 	w.list(n.FromClause)
@@ -591,6 +597,7 @@ func (w *walk) update(n *pgquery.UpdateStmt) {
 func (w *walk) delete(n *pgquery.DeleteStmt) {
 	w.push()
 	defer w.pop()
+	w.within("DELETE")
 	w.with(n.WithClause)
 	w.target(n.Relation)
 	w.list(n.UsingClause)
@@ -602,6 +609,7 @@ func (w *walk) delete(n *pgquery.DeleteStmt) {
 func (w *walk) merge(n *pgquery.MergeStmt) {
 	w.push()
 	defer w.pop()
+	w.within("MERGE")
 	w.with(n.WithClause)
 	w.target(n.Relation)
 	w.node(n.SourceRelation)
@@ -614,6 +622,14 @@ func (w *walk) merge(n *pgquery.MergeStmt) {
 			continue
 		}
 		w.children(v)
+		switch v.CommandType {
+		case pgquery.CmdType_CMD_INSERT:
+			w.within("INSERT")
+		case pgquery.CmdType_CMD_UPDATE:
+			w.within("UPDATE")
+		case pgquery.CmdType_CMD_DELETE:
+			w.within("DELETE")
+		}
 		changes := v.CommandType == pgquery.CmdType_CMD_UPDATE || v.CommandType == pgquery.CmdType_CMD_DELETE
 		notMatchedBySource := v.MatchKind == pgquery.MergeMatchKind_MERGE_WHEN_NOT_MATCHED_BY_SOURCE
 		if changes && (bare || notMatchedBySource) && !w.filtered(v.Condition, changing(n.Relation, true)) {
@@ -622,6 +638,13 @@ func (w *walk) merge(n *pgquery.MergeStmt) {
 	}
 	w.changes++
 	w.returning(n.ReturningClause)
+}
+
+// within notes a command that changes rows.
+func (w *walk) within(verb string) {
+	if verb != w.st.Verb && !slices.Contains(w.st.Inner, verb) {
+		w.st.Inner = append(w.st.Inner, verb)
+	}
 }
 
 // changed notes a change of the rows that a condition selects.

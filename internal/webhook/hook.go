@@ -105,4 +105,6 @@ func (h *Hook) post(ctx context.Context, m *message) error {
 }
 
 // mustArrive reports whether the message is an alert whose loss is recorded: not one that is itself about such a loss.
-func (m *message) mustArrive() bool { return m.alert != nil && m.alert.What != evidence.AlertWebhookFailed }
+func (m *message) mustArrive() bool {
+	return m.alert != nil && m.alert.What != evidence.AlertWebhookFailed
+}

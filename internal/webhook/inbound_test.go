@@ -76,7 +76,7 @@ func (b *bridge) do(t *testing.T, r *http.Request) (int, string) {
 // TestAP14Messages: only a message of this hook, of now, that did not come before, is taken.
 func TestAP14Messages(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
+	now := time.Now // of each message
 	resign := func(r *http.Request, key []byte, id string, at time.Time) {
 		r.Header.Set("webhook-id", id)
 		r.Header.Set("webhook-timestamp", strconv.FormatInt(at.Unix(), 10))
@@ -99,13 +99,13 @@ func TestAP14Messages(t *testing.T) {
 		{"signature without its version", func(r *http.Request) {
 			r.Header.Set("webhook-signature", strings.TrimPrefix(r.Header.Get("webhook-signature"), "v1,"))
 		}, 401, "signature"},
-		{"old", func(r *http.Request) { resign(r, testKey, "a", now.Add(-slack-2*time.Second)) }, 401, "clock"},
-		{"future", func(r *http.Request) { resign(r, testKey, "a", now.Add(slack+5*time.Second)) }, 401, "clock"},
-		{"old enough", func(r *http.Request) { resign(r, testKey, "a", now.Add(-slack+5*time.Second)) }, 204, ""},
-		{"timestamp changed", func(r *http.Request) { r.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix()+1, 10)) }, 401, "signature"},
+		{"old", func(r *http.Request) { resign(r, testKey, "a", now().Add(-slack-2*time.Second)) }, 401, "clock"},
+		{"future", func(r *http.Request) { resign(r, testKey, "a", now().Add(slack+5*time.Second)) }, 401, "clock"},
+		{"old enough", func(r *http.Request) { resign(r, testKey, "a", now().Add(-slack+5*time.Second)) }, 204, ""},
+		{"timestamp changed", func(r *http.Request) { r.Header.Set("webhook-timestamp", strconv.FormatInt(now().Unix()+1, 10)) }, 401, "signature"},
 		{"ID changed", func(r *http.Request) { r.Header.Set("webhook-id", "b") }, 401, "signature"},
-		{"timestamp in another form", func(r *http.Request) { r.Header.Set("webhook-timestamp", "0"+strconv.FormatInt(now.Unix(), 10)) }, 401, "headers"},
-		{"another hook's secret", func(r *http.Request) { resign(r, otherKey, "a", now) }, 401, "signature"},
+		{"timestamp in another form", func(r *http.Request) { r.Header.Set("webhook-timestamp", "0"+strconv.FormatInt(now().Unix(), 10)) }, 401, "headers"},
+		{"another hook's secret", func(r *http.Request) { resign(r, otherKey, "a", now()) }, 401, "signature"},
 		{"at another hook", func(r *http.Request) { r.URL.Path = "/v1/hooks/other" }, 401, "signature"},
 		{"a hook that does not exist", func(r *http.Request) { r.URL.Path = "/v1/hooks/nobody" }, 401, "signature"},
 		{"body changed", func(r *http.Request) {
@@ -116,7 +116,7 @@ func TestAP14Messages(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			b := startBridge(t)
-			r := b.request(t, "a", goodBody, now)
+			r := b.request(t, "a", goodBody, now())
 			tt.edit(r)
 			status, text := b.do(t, r)
 			if status != tt.want || !strings.Contains(text, tt.says) || (b.ruled.Load() == 1) != (tt.want == 204) {

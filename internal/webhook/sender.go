@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,8 +24,8 @@ type Options struct {
 	Hooks []Hook
 	// Source names the gateway in messages: the origin of its book.
 	Source string
-	// Page is the address of the page on which people look at tickets, "" if there is none.
-	Page string
+	// Link returns where people look at a ticket, "" for nowhere; nil says the same.
+	Link func(ticket string) string
 	// Lost records that an alert could not be delivered to a hook. It may block.
 	Lost func(a *evidence.Alert)
 	Log  *slog.Logger
@@ -36,7 +35,7 @@ type Options struct {
 // safe for concurrent use; Ticket and Alert never block.
 type Sender struct {
 	source string
-	page   string
+	link   func(ticket string) string
 	lost   func(*evidence.Alert)
 	log    *slog.Logger
 	queues []*queue
@@ -56,7 +55,7 @@ type queue struct {
 
 // NewSender returns a sender. Nothing is delivered until Run.
 func NewSender(o Options) *Sender {
-	s := &Sender{source: o.Source, page: strings.TrimSuffix(o.Page, "/"), lost: o.Lost, log: o.Log, results: make(map[Result]uint64)}
+	s := &Sender{source: o.Source, link: o.Link, lost: o.Lost, log: o.Log, results: make(map[Result]uint64)}
 	for _, h := range o.Hooks {
 		s.queues = append(s.queues, &queue{h, make(chan *message, queued)})
 		for _, r := range []string{Delivered, Retried, Failed, Dropped} {
@@ -81,8 +80,8 @@ func (s *Sender) count(hook, result string) {
 
 // Ticket sends a message about a ticket to the hooks that take them.
 func (s *Sender) Ticket(what string, t Ticket) {
-	if s.page != "" {
-		t.Link = s.page + "/tickets/" + t.Ticket
+	if s.link != nil {
+		t.Link = s.link(t.Ticket)
 	}
 	s.send(what, &t, nil, func(h *Hook) bool { return h.Tickets })
 }

@@ -114,8 +114,15 @@ func plain(url string, ref secret.Ref) Hook {
 	return Hook{Name: "chat", URL: url, Secret: ref, Allow: netguard.Allow{Loopback: true}, Tickets: true, Alerts: true}
 }
 
+func linkTo(page string) func(string) string {
+	if page == "" {
+		return nil
+	}
+	return func(ticket string) string { return strings.TrimSuffix(page, "/") + "/tickets/" + ticket }
+}
+
 func newTestSender(l *losses, page string, hooks ...Hook) *Sender {
-	return NewSender(Options{Hooks: hooks, Source: "gate.test/book", Page: page, Lost: l.add, Log: slog.New(slog.DiscardHandler)})
+	return NewSender(Options{Hooks: hooks, Source: "gate.test/book", Link: linkTo(page), Lost: l.add, Log: slog.New(slog.DiscardHandler)})
 }
 
 // TestDelivery: a message is a signed CloudEvent, tried until it is taken, with the same ID and body and a new timestamp.
@@ -204,8 +211,8 @@ func TestUndelivered(t *testing.T) {
 	t.Parallel()
 	r := &receiver{came: make(chan struct{}, 1000)}
 	srv, secure := httptest.NewServer(r), httptest.NewTLSServer(r)
-	defer srv.Close()
-	defer secure.Close()
+	t.Cleanup(srv.Close)
+	t.Cleanup(secure.Close)
 	ref := keyFile(t, testKey)
 	ca := filepath.Join(t.TempDir(), "ca.crt")
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {

@@ -154,3 +154,17 @@ func TestParse(t *testing.T) {
 		}
 	}
 }
+
+// TestMutantsApply: every mutant still finds the guard that it removes.
+func TestMutantsApply(t *testing.T) {
+	t.Parallel()
+	all, err := tables(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all {
+		if _, err := m.mutated(filepath.Join("..", "..")); err != nil {
+			t.Errorf("mutant %s %v", m.name, err)
+		}
+	}
+}

@@ -95,17 +95,18 @@ func (r *relay) withdraw(cause string) bool {
 // without being asked, and each write is whole frames.
 func (q *requests) notice(w enforce.Waiting) error {
 	r := q.r
-	text := fmt.Sprintf("gatebook: this waits for a person (rule %s), ticket %s, at most until %s", w.Rule, w.Ticket, w.Expires.Format(time.RFC3339))
-	detail := w.Reason
+	left := time.Until(w.Expires).Round(time.Second)
+	text := fmt.Sprintf("gatebook: this waits for a person (rule %s), ticket %s, at most until %s (%s)", w.Rule, w.Ticket, w.Expires.Format(time.RFC3339), left)
+	detail, hint := w.Reason, w.Link
 	if !w.First {
-		text = fmt.Sprintf("gatebook: still waiting, ticket %s, %s left", w.Ticket, time.Until(w.Expires).Round(time.Second))
-		detail = ""
+		text = fmt.Sprintf("gatebook: still waiting, ticket %s, %s left", w.Ticket, left)
+		detail, hint = "", ""
 	}
 	frame, at := pgwire.BeginFrame(nil, 'N')
 	for _, field := range []struct {
 		code byte
 		text string
-	}{{'S', "NOTICE"}, {'V', "NOTICE"}, {'C', "00000"}, {'M', text}, {'D', detail}} {
+	}{{'S', "NOTICE"}, {'V', "NOTICE"}, {'C', "00000"}, {'M', text}, {'D', detail}, {'H', hint}} {
 		if field.text != "" {
 			frame = append(append(append(frame, field.code), field.text...), 0)
 		}

@@ -163,7 +163,7 @@ func changesNames(st *sqlscan.Statement) bool {
 }
 
 func statementOf(st *sqlscan.Statement) access.Statement {
-	out := access.Statement{Verb: st.Verb, Effects: st.Effects, HasFilter: st.HasFilter, Understood: st.Opaque == ""}
+	out := access.Statement{Verb: st.Verb, Inner: st.Inner, Effects: st.Effects, HasFilter: st.HasFilter, Understood: st.Opaque == ""}
 	for _, o := range st.Objects {
 		out.Objects = append(out.Objects, access.Object{Kind: o.Kind, Schema: o.Schema, Name: o.Name.Name, Effects: o.Effect})
 	}

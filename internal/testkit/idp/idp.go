@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gatebook/gatebook/internal/devissuer"
 	"github.com/gatebook/gatebook/internal/secret"
@@ -22,6 +23,22 @@ import (
 
 // Audience is the "aud" that Mint gives tokens.
 const Audience = "gatebook"
+
+// Console is the client that people sign in to, with the secret ConsoleSecret.
+const (
+	Console       = "gatebook-console"
+	ConsoleSecret = "canary-console-secret"
+)
+
+// people can sign in: with a second factor, by a password alone, and with a sign-in of an hour ago.
+func people() (list []devissuer.Person) {
+	for _, name := range []string{"ana", "ben", "cleo", "dora", "stranger"} {
+		list = append(list, devissuer.Person{Name: name, Claims: map[string]any{"acr": "urn:example:mfa", "amr": []string{"pwd", "otp"}}})
+	}
+	return append(list,
+		devissuer.Person{Name: "weak", Claims: map[string]any{"acr": "urn:example:password", "amr": []string{"pwd"}}},
+		devissuer.Person{Name: "late", Claims: map[string]any{"acr": "urn:example:mfa", "amr": []string{"pwd", "otp"}, "auth_time": time.Now().Add(-time.Hour).Unix()}})
+}
 
 // A Mode is a way to answer requests.
 type Mode int
@@ -84,7 +101,10 @@ func start(tb testing.TB, withTLS bool, clients []devissuer.Client) *Server {
 	s.signer = newKey(tb)
 	var err error
 	s.Issuer, err = devissuer.New(devissuer.Options{
-		URL: scheme + s.http.Listener.Addr().String(), Clients: clients, Signer: s.signer,
+		URL: scheme + s.http.Listener.Addr().String(), Signer: s.signer, People: people(),
+		Clients: append(clients, devissuer.Client{
+			ID: Console, Secret: secret.New(ConsoleSecret), Audiences: []string{Console}, Redirects: []string{"http://127.0.0.1/callback"},
+		}),
 	})
 	if err != nil {
 		tb.Fatal(err)
