@@ -1,10 +1,12 @@
 package main_test
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -79,6 +82,53 @@ func scriptHook(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	default:
 		ts.Fatalf("usage: hook start, or hook got PATTERN after it")
+	}
+}
+
+// appended adds to a file of the gateway.
+func (g *scriptGate) appended(ts *testscript.TestScript, name, text string) {
+	f, err := os.OpenFile(filepath.Join(g.dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	_, err = f.WriteString(text)
+	ts.Check(errors.Join(err, f.Close()))
+}
+
+func scriptBridge(ts *testscript.TestScript, _ bool, _ []string) {
+	g := gateOf(ts)
+	g.appended(ts, "secrets/bridge", "whsec_"+base64.StdEncoding.EncodeToString([]byte(hookKey)))
+	g.appended(ts, "gatebook.yaml", "inbound: [{name: chat, secret: file:secrets/bridge}]\n")
+}
+
+func scriptDeliver(ts *testscript.TestScript, neg bool, args []string) {
+	m := pageURL.FindStringSubmatch(gateOf(ts).log.String())
+	if len(args) < 3 || m == nil {
+		ts.Fatalf("usage: deliver ID FILE SIGNATURE [wrong|old], at a gateway with a console")
+	}
+	key, at := hookKey, time.Now()
+	switch strings.Join(args[3:], " ") {
+	case "wrong":
+		key = strings.ToUpper(hookKey)
+	case "old":
+		at = at.Add(-time.Hour)
+	}
+	body, err := json.Marshal(map[string]any{
+		"ticket": newestTicket(ts), "ruling": map[string]string{"statement": ts.ReadFile(args[1]), "signature": ts.ReadFile(args[2])},
+	})
+	ts.Check(err)
+	mac := hmac.New(sha256.New, []byte(key))
+	fmt.Fprintf(mac, "%s.%d.%s", args[0], at.Unix(), body)
+	r, err := http.NewRequest(http.MethodPost, m[1]+"/v1/hooks/chat", bytes.NewReader(body))
+	ts.Check(err)
+	r.Header.Set("webhook-id", args[0])
+	r.Header.Set("webhook-timestamp", strconv.FormatInt(at.Unix(), 10))
+	r.Header.Set("webhook-signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	resp, err := http.DefaultClient.Do(r)
+	ts.Check(err)
+	text, err := io.ReadAll(resp.Body)
+	ts.Check(errors.Join(err, resp.Body.Close()))
+	fmt.Fprintln(ts.Stdout(), resp.StatusCode, string(text))
+	if neg == (resp.StatusCode == http.StatusNoContent) {
+		ts.Fatalf("deliver %v: %d %s", args, resp.StatusCode, text)
 	}
 }
 

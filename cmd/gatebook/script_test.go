@@ -47,6 +47,7 @@ func TestMain(m *testing.M) {
 //	ticket COMMAND ARG...   gatebook ticket with the newest ticket's ID
 //	count N TABLE CONDITION   looks into the database past the gateway
 //	hook start   a server that takes messages of the gateway, which is told of it; hook got PATTERN waits for a message with it, signed as it must be
+//	bridge   adds a bridge of a chat; deliver ID FILE SIGNATURE [wrong|old] brings a ruling by it, with the secret of another one or a message of an hour ago; prints the answer
 //	halt session|principal ARG...   gatebook session end with the open session's ID, or gatebook principal suspend; then the psql in
 //	the background must have ended, all within 2 s
 //	console   adds a page on which people sign in, at the issuer corp
@@ -115,6 +116,8 @@ func TestScripts(t *testing.T) {
 			"until":     scriptUntil,
 			"edit":      scriptEdit,
 			"hook":      scriptHook,
+			"bridge":    scriptBridge,
+			"deliver":   scriptDeliver,
 			"halt":      scriptStop,
 			"console":   scriptConsole,
 			"page":      scriptPage,
@@ -418,7 +421,7 @@ func scriptPSQLKill(ts *testscript.TestScript, _ bool, _ []string) {
 
 func scriptPeople(ts *testscript.TestScript, _ bool, args []string) {
 	g := gateOf(ts)
-	groups := map[string]string{"ana": "dba, oncall", "ben": "dba", "dora": "oncall"}
+	groups := map[string]string{"ana": "dba, oncall", "ben": "dba", "cleo": "dba", "dora": "oncall"}
 	var b strings.Builder
 	b.WriteString("owners: [{principal: 'ci|worker', person: ana}, {principal: 'ci|helper', person: ana}]\npeople:\n")
 	for _, name := range args {
@@ -437,10 +440,7 @@ func scriptConsole(ts *testscript.TestScript, _ bool, _ []string) {
 		"gatebook.yaml":   "console: {address: '127.0.0.1:0', issuer: corp, client_secret: 'file:secrets/console', insecure_plaintext: true}\n",
 		"secrets/console": idp.ConsoleSecret,
 	} {
-		f, err := os.OpenFile(filepath.Join(g.dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-		ts.Check(err)
-		_, err = f.WriteString(text)
-		ts.Check(errors.Join(err, f.Close()))
+		g.appended(ts, name, text)
 	}
 }
 

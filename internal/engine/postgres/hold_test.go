@@ -396,3 +396,45 @@ func TestReleaseIsRecordedFirst(t *testing.T) {
 		t.Errorf("%s rows", n)
 	}
 }
+
+// TestPG47WaitingIsHeard: who waits hears of it again before a proxy on the way, or a person, believes the connection dead; time limits of the
+// database do not count while nothing runs there.
+func TestPG47WaitingIsHeard(t *testing.T) {
+	t.Parallel()
+	w := startHold(t, access.Approvers{Rule: "deletes", Groups: []string{"dba"}, Quorum: 1, Within: 5 * time.Minute})
+	fill(t, "47")
+	var heard []string
+	cfg, err := pgx.ParseConfig(w.url("agents", "orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { heard = append(heard, n.Message) }
+	c, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close(t.Context()) }()
+	if _, err := c.Exec(t.Context(), "SET statement_timeout = '2s'"); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Exec(t.Context(), "DELETE FROM public.waits WHERE id = 47")
+		done <- err
+	}()
+	tk := w.waiting(t)
+	time.Sleep(noticeEvery + 2*time.Second)
+	w.rule(t, tk, true)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if len(heard) != 2 || !strings.Contains(heard[0], "waits for a person") || !strings.Contains(heard[1], "still waiting, ticket "+tk.ID.String()) {
+		t.Errorf("%q", heard)
+	}
+	if count(t, "id = 47") != "0" {
+		t.Error("it did not run")
+	}
+}
+
+// noticeEvery is how often the agent hears of it; enforce has the interval.
+const noticeEvery = 15 * time.Second
