@@ -1,6 +1,7 @@
 package sqlscan
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -57,7 +58,7 @@ func (c *Catalog) Resolve(s *Scan, known func(Name) bool) *Scan {
 }
 
 func (c *Catalog) statement(st *Statement, known func(Name) bool) {
-	r := resolution{c: c, seen: map[Object]bool{}, known: known, proven: true}
+	r := resolution{c: c, seen: map[Object]bool{}, known: known}
 	for _, o := range st.Objects {
 		r.object(o)
 	}
@@ -77,10 +78,12 @@ func (c *Catalog) statement(st *Statement, known func(Name) bool) {
 	}
 	if c.Sorts && st.Effects.Has(access.EffectRead|access.EffectWrite) {
 		r.beside |= access.EffectExecute
+		r.doubts(false, "values may be sorted, compared or converted by code that is not PostgreSQL's own")
 	}
 	st.Effects |= r.beside
 	st.Columns = c.columns(st.Columns)
-	st.ProvenRead = r.proven && st.Verb == "SELECT" && st.Opaque == "" && st.Effects&^access.EffectRead == 0
+	st.Doubt = r.doubt
+	st.ProvenRead = st.Doubt == "" && st.Verb == "SELECT" && st.Opaque == "" && st.Effects&^access.EffectRead == 0
 }
 
 type resolution struct {
@@ -89,7 +92,14 @@ type resolution struct {
 	seen    map[Object]bool
 	beside  access.Effects
 	known   func(Name) bool
-	proven  bool // all so far is PostgreSQL's own code over plain tables
+	doubt   string // why not all so far is certainly PostgreSQL's own code over plain tables
+}
+
+// doubts notes why it is not certain that all is PostgreSQL's own code over plain tables, unless it is.
+func (r *resolution) doubts(certain bool, format string, args ...any) {
+	if !certain && r.doubt == "" {
+		r.doubt = fmt.Sprintf(format, args...)
+	}
 }
 
 func (r *resolution) add(o Object) {
@@ -103,7 +113,7 @@ func (r *resolution) add(o Object) {
 func (r *resolution) routines(kind string, n Name, of map[string][]Routine) (found bool) {
 	for _, f := range of[n.Name] {
 		if n.Schema == "" || n.Schema == f.Schema {
-			r.proven = false
+			r.doubts(false, "the %s %q may be %q, which is not PostgreSQL's own", kind, n, f.Name)
 			r.add(Object{Kind: kind, Name: f.Name, Effect: f.Effect})
 			found = true
 		}
@@ -120,11 +130,12 @@ func (r *resolution) object(o Object) {
 	case "function":
 		found := r.routines("function", o.Name, r.c.Functions)
 		found = r.routines("type", o.Name, r.c.Types) || found // text('x') may be a cast to a type of that name
-		r.proven = r.proven && (o.Schema == "" || o.Schema == "pg_catalog") && computes(o.Name.Name)
+		r.doubts((o.Schema == "" || o.Schema == "pg_catalog") && computes(o.Name.Name), "the function %q may do more than compute", o.Name)
 		if !found || o.Schema == "" && builtinFunction(o.Name.Name) {
 			r.add(o)
 		}
 	case "operator":
+		r.doubts(false, "the operator %q is not PostgreSQL's own", o.Name)
 		if !r.routines("operator", o.Name, r.c.Operators) {
 			r.add(o)
 		}
@@ -132,7 +143,7 @@ func (r *resolution) object(o Object) {
 		if r.routines("type", o.Name, r.c.Types) {
 			return
 		}
-		r.proven = r.proven && (o.Schema == "" || o.Schema == "pg_catalog") && builtinTypes[o.Name.Name]
+		r.doubts((o.Schema == "" || o.Schema == "pg_catalog") && builtinTypes[o.Name.Name], "the type %q is not PostgreSQL's own", o.Name)
 		if r.rowType(o.Name) {
 			o.Effect = 0
 		}
@@ -140,7 +151,7 @@ func (r *resolution) object(o Object) {
 	case "relation":
 		r.relation(o)
 	default:
-		r.proven = false
+		r.doubts(false, "it is about the %s %q", o.Kind, o.Name)
 		r.add(o)
 	}
 }
@@ -173,7 +184,10 @@ func (r *resolution) relation(o Object) {
 			continue
 		}
 		found = true
-		r.proven = r.proven && rel.Plain && rel.Reading == 0
+		r.doubts(rel.Plain, "%q is no plain table: a view, a foreign table, or one with row security or rules", rel.Name)
+		r.doubts(rel.Reading == 0, "reading %q may run code that is not PostgreSQL's own", rel.Name)
+		r.doubts(o.Effect != access.EffectWrite || !rel.Writing.Has(access.EffectExecute|access.EffectNetwork),
+			"writing to %q may run code that is not PostgreSQL's own", rel.Name)
 		r.add(Object{Kind: o.Kind, Name: rel.Name, Effect: o.Effect})
 		switch o.Effect {
 		case access.EffectRead, access.EffectLock:
@@ -191,7 +205,7 @@ func (r *resolution) relation(o Object) {
 	if found {
 		return
 	}
-	r.proven = false
+	r.doubts(false, "%q is not known", o.Name)
 	r.add(o)
 	if o.Effect != access.EffectSchema && o.Effect != access.EffectAccess && (r.known == nil || !r.known(o.Name)) {
 		r.beside |= access.EffectExecute // a view or rule that came since the catalog was read may stand behind it

@@ -51,6 +51,9 @@ type Statement struct {
 	// Literals are its constants, and Parameters the highest number of a parameter.
 	Literals   []string
 	Parameters int
+	// Doubt says why it is not certain that all functions, operators and types in it are PostgreSQL's own and only compute, and all
+	// relations plain tables that run no code of others; "" if it is. Only Resolve says so.
+	Doubt string
 	// ProvenRead: it is a SELECT from plain tables alone, with functions, operators and types that are certainly PostgreSQL's
 	// own and only compute. Only Resolve says so.
 	ProvenRead bool
