@@ -328,6 +328,8 @@ type Approvers struct {
 	UnknownOwner bool     `json:"unknown_owner,omitempty"`
 	// BreakGlass are groups one of whose people can release it in an emergency, without the quorum.
 	BreakGlass []string `json:"break_glass,omitempty"`
+	// BeforeImage: the rows that it changes must be the same at the release as when people were asked.
+	BeforeImage bool `json:"before_image,omitempty"`
 	// ACR, AMR and MaxAuthAge (seconds) are what the sign-in behind a ruling must be: of one of these classes, by all of these
 	// methods, and at most so long before.
 	ACR        []string `json:"acr,omitempty"`
@@ -354,8 +356,25 @@ type TicketBound struct {
 	Detail     json.RawMessage `json:"detail,omitempty"` // with the parameters
 	Action     json.RawMessage `json:"action,omitempty"` // an Action
 	Rules      []string        `json:"rules"`            // that hold
-	Config     string          `json:"config"`           // digest of the configuration, with policy and masks
-	Expires    time.Time       `json:"expires"`
+	Effect     *Effect         `json:"effect,omitempty"` // what it would do, as far as that could be seen safely
+	// Meaning is a digest of what the request's meaning hangs on at the target, so that other definitions make the ticket void.
+	Meaning string    `json:"meaning,omitempty"`
+	Config  string    `json:"config"` // digest of the configuration, with policy and masks
+	Expires time.Time `json:"expires"`
+}
+
+// Effect is what a held request would do, seen without running any of it.
+type Effect struct {
+	Computed bool `json:"computed"`
+	// Reason says why it, or a part of it, cannot be seen safely.
+	Reason string `json:"reason,omitempty"`
+	// Estimate is the planner's, which may be far off.
+	Estimate *int64 `json:"estimate,omitempty"`
+	// Relation is whose rows an UPDATE or DELETE changes, and Count how many it finds now.
+	Relation string `json:"relation,omitempty"`
+	Count    *int64 `json:"count,omitempty"`
+	// Fingerprint is a SHA-256 over table, place and version of each of these rows.
+	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
 // Ruling is the body of a ruling entry.
@@ -393,6 +412,8 @@ type Release struct {
 	Config  string   `json:"config"`  // digest of the configuration by which it was judged again
 	// BreakGlass is who let it through in an emergency, without the quorum.
 	BreakGlass string `json:"break_glass,omitempty"`
+	// Fingerprint is that of the rows then, where a rule compares them.
+	Fingerprint string `json:"fingerprint,omitempty"`
 }
 
 // TicketEnd is the body of a ticket-end entry: a held request is not let through.

@@ -151,6 +151,9 @@ func (b *Builder) released(t *openTicket, h *Header, body []byte) {
 		case n < max(q.Quorum, 1):
 			b.problem(Integrity, at(h.Index), "it was released with %d of the %d approvals that rule %s asks for", n, q.Quorum, q.Rule)
 		}
+		if e := t.bound.Effect; q.BeforeImage && (e == nil || e.Fingerprint == "" || e.Fingerprint != v.Fingerprint) {
+			b.problem(Integrity, at(h.Index), "it was released although rule %s compares the rows, and they are not those of before", q.Rule)
+		}
 		if t.body.Requester == "" && q.UnknownOwner {
 			b.exception(h.Index, "owner-unknown", "rule %s let a request through whose person nobody knows", q.Rule)
 		} else if t.body.Requester == "" {

@@ -3,6 +3,7 @@ package evidence
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -147,5 +148,39 @@ func TestAP24BrokenGlass(t *testing.T) {
 				t.Errorf("problems %q, want %q", problems, tt.want)
 			}
 		})
+	}
+}
+
+// TestAP03Verified: where a rule compares the rows, a release whose rows are not those of the ticket does not verify.
+func TestAP03Verified(t *testing.T) {
+	t.Parallel()
+	compares := Approvers{Rule: "deletes", Groups: []string{"dba"}, Quorum: 1, BeforeImage: true}
+	for name, tt := range map[string]struct {
+		asked *Effect
+		at    string
+		good  bool
+	}{
+		"the same":         {&Effect{Computed: true, Fingerprint: "f1"}, "f1", true},
+		"others":           {&Effect{Computed: true, Fingerprint: "f1"}, "f2", false},
+		"not looked again": {&Effect{Computed: true, Fingerprint: "f1"}, "", false},
+		"never looked":     {nil, "", false},
+		"not seen":         {&Effect{Reason: "a view"}, "", false},
+	} {
+		b := newHeldBook(t, compares)
+		var bound TicketBound
+		if err := json.Unmarshal([]byte(b.ticket.Bound), &bound); err != nil {
+			t.Fatal(err)
+		}
+		bound.Effect = tt.asked
+		b.ticket.Bound = string(meta(t, &bound))
+		d := sha256.Sum256([]byte(b.ticket.Bound))
+		b.ticket.Digest = hex.EncodeToString(d[:])
+		release := b.release(t, "", "ben")
+		release.body = meta(t, &Release{Ticket: b.ticket.Ticket, Digest: b.ticket.Digest, Persons: []string{"ben"}, Config: "cdcd", Fingerprint: tt.at})
+		b.middle = []entryRec{b.ruling(t, "ben", "dba", "approve", ""), release}
+		problems, _, _ := b.built(t)
+		if (len(problems) == 0) != tt.good {
+			t.Errorf("%s: %v", name, problems)
+		}
 	}
 }

@@ -209,6 +209,8 @@ type Approvers struct {
 	UnknownOwner bool
 	// BreakGlass are groups of people one of whom can release it in an emergency, without the quorum; nil for nobody.
 	BreakGlass []string
+	// BeforeImage: the rows that it changes must be the same at the release as when people were asked.
+	BeforeImage bool
 	// ACR, AMR and MaxAuthAge are what the sign-in behind a ruling must be: of one of these classes, by all of these methods,
 	// and at most so long ago. Empty and zero ask for nothing.
 	ACR, AMR   []string

@@ -207,3 +207,24 @@ func TestSocket(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAP26EstimateIsNoFact: the planner's estimate is never shown without saying what it is, and behind a true count.
+func TestAP26EstimateIsNoFact(t *testing.T) {
+	t.Parallel()
+	count, estimate := int64(3), int64(1_000_000)
+	for _, tt := range []struct {
+		effect *evidence.Effect
+		want   string
+	}{
+		{nil, ""},
+		{&evidence.Effect{Reason: "it is more than one statement"}, "it cannot be computed safely: it is more than one statement"},
+		{&evidence.Effect{Computed: true, Count: &count, Relation: "public.orders", Estimate: &estimate},
+			"3 rows of public.orders, counted when it was asked for; the planner's estimate, which may be far off, is 1000000 rows"},
+		{&evidence.Effect{Computed: true, Estimate: &estimate, Reason: "it has a subquery"},
+			"the planner's estimate, which may be far off, is 1000000 rows; not counted: it has a subquery"},
+	} {
+		if got := EffectText(tt.effect); got != tt.want {
+			t.Errorf("got  %s\nwant %s", got, tt.want)
+		}
+	}
+}

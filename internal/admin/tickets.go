@@ -62,6 +62,27 @@ func (t *Ticket) Request(b *evidence.TicketBound) string {
 	return strings.Join([]string{t.State, b.Principal, b.Target, b.Role, b.Database, b.Text, string(b.Detail)}, "\x00")
 }
 
+// EffectText says for people what a request would do, as far as that could be seen safely.
+func EffectText(e *evidence.Effect) string {
+	if e == nil {
+		return ""
+	}
+	if !e.Computed {
+		return "it cannot be computed safely: " + e.Reason
+	}
+	var parts []string
+	if e.Count != nil {
+		parts = append(parts, fmt.Sprintf("%d rows of %s, counted when it was asked for", *e.Count, e.Relation))
+	}
+	if e.Estimate != nil {
+		parts = append(parts, fmt.Sprintf("the planner's estimate, which may be far off, is %d rows", *e.Estimate))
+	}
+	if e.Reason != "" {
+		parts = append(parts, "not counted: "+e.Reason)
+	}
+	return strings.Join(parts, "; ")
+}
+
 // SignIn returns what a sign-in for a ruling must be asked for: classes of which one will do, and the greatest age.
 func (t *Ticket) SignIn() (acr []string, maxAge time.Duration) {
 	for _, q := range t.Requires {

@@ -198,7 +198,7 @@ func TestOneEnd(t *testing.T) {
 		for range 3 {
 			group.Go(func() {
 				<-tk.Done()
-				if tk.Release(context.Background(), "c") == nil {
+				if tk.Release(context.Background(), "c", "") == nil {
 					released.Add(1)
 				}
 			})
@@ -266,10 +266,10 @@ func TestRulingCountsWhenRecorded(t *testing.T) {
 	rec.mu.Lock()
 	rec.fail = errors.New("disk")
 	rec.mu.Unlock()
-	if err := tk.Release(t.Context(), "c"); err == nil {
+	if err := tk.Release(t.Context(), "c", ""); err == nil {
 		t.Error("a release that is not recorded lets the request through")
 	}
-	if err := tk.Release(t.Context(), "c"); err == nil {
+	if err := tk.Release(t.Context(), "c", ""); err == nil {
 		t.Error("a second release succeeds")
 	}
 }
@@ -307,7 +307,7 @@ func TestWatch(t *testing.T) {
 	if _, err := d.Rule(t.Context(), tk.ID, tk.Digest, Ruling{Person: person("ben", "dba"), Verdict: Approve}); err != nil {
 		t.Fatal(err)
 	}
-	if err := tk.Release(t.Context(), "c"); err != nil {
+	if err := tk.Release(t.Context(), "c", ""); err != nil {
 		t.Fatal(err)
 	}
 	stop()
@@ -400,7 +400,7 @@ func TestAP24BreakGlass(t *testing.T) {
 				}
 				return
 			}
-			if err := tk.Release(t.Context(), "c"); err != nil {
+			if err := tk.Release(t.Context(), "c", ""); err != nil {
 				t.Fatal(err)
 			}
 			if got := fmt.Sprint(rec.list()); got != "[ticket ruling dora break-glass alert release by dora]" {
@@ -428,7 +428,7 @@ func TestAP24AlertFirst(t *testing.T) {
 	if _, err := d.Rule(t.Context(), tk.ID, tk.Digest, Ruling{Person: person("dora", "oncall"), Verdict: BreakGlass, Reason: "the shop is down"}); err == nil || !tk.isOpen() {
 		t.Errorf("%v", err)
 	}
-	if err := tk.Release(t.Context(), "c"); err == nil {
+	if err := tk.Release(t.Context(), "c", ""); err == nil {
 		t.Error("it is released")
 	}
 }

@@ -129,6 +129,23 @@ type Asked struct {
 	Recorder Recorder
 }
 
+// BeforeImage reports whether a rule compares the rows of before with those at the release.
+func (a *Asked) BeforeImage() bool {
+	return slices.ContainsFunc(a.Requirements, func(r Requirement) bool { return r.BeforeImage })
+}
+
+// Compares returns why the rows cannot be compared although a rule asks for it, "" if they can or no rule does.
+func (a *Asked) Compares() string {
+	e := a.Bound.Effect
+	switch {
+	case !a.BeforeImage() || e != nil && e.Fingerprint != "":
+		return ""
+	case e == nil || e.Reason == "":
+		return "the rule compares the rows that are there now with those at the release, and they cannot be looked at"
+	}
+	return "the rule compares the rows that are there now with those at the release, and they cannot be looked at safely: " + e.Reason
+}
+
 // Requires returns the requirements as entries have them.
 func (a *Asked) Requires() (list []evidence.Approvers) {
 	for _, r := range a.Requirements {
@@ -141,7 +158,7 @@ func (a *Asked) Requires() (list []evidence.Approvers) {
 func RequirementEntry(r *Requirement) evidence.Approvers {
 	return evidence.Approvers{
 		Rule: r.Rule, Groups: r.Groups, Quorum: max(r.Quorum, 1), UnknownOwner: r.UnknownOwner, BreakGlass: r.BreakGlass,
-		ACR: r.ACR, AMR: r.AMR, MaxAuthAge: int64(r.MaxAuthAge / time.Second),
+		BeforeImage: r.BeforeImage, ACR: r.ACR, AMR: r.AMR, MaxAuthAge: int64(r.MaxAuthAge / time.Second),
 	}
 }
 
@@ -237,12 +254,13 @@ func (t *Ticket) Void(ctx context.Context, cause string) bool {
 	return t.end(ctx, Approved, Void, cause)
 }
 
-// Release records that the request is let through and waits until that is durable. It succeeds once. After an
+// Release records that the request is let through and waits until that is durable. fingerprint is that of the rows now, "" where no
+// rule asks. It succeeds once. After an
 // error nothing may be forwarded.
-func (t *Ticket) Release(ctx context.Context, config string) error {
+func (t *Ticket) Release(ctx context.Context, config, fingerprint string) error {
 	t.ruling.Lock()
 	defer t.ruling.Unlock()
-	r := evidence.Release{Ticket: t.ID.String(), Digest: t.Digest, Config: config}
+	r := evidence.Release{Ticket: t.ID.String(), Digest: t.Digest, Config: config, Fingerprint: fingerprint}
 	for _, ruling := range t.Rulings() {
 		switch ruling.Verdict {
 		case Approve:

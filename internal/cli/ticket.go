@@ -203,6 +203,10 @@ func showTicket(out io.Writer, t *admin.Ticket, b *evidence.TicketBound) {
 			line("statement", s.Verb+": "+strings.Join(names, ", "))
 		}
 	}
+	line("effect", admin.EffectText(b.Effect))
+	if b.Meaning == "" {
+		line("definitions", "not bound: what names stand for at the target may change before it runs")
+	}
 	for _, r := range t.Requires {
 		line("needs", fmt.Sprintf("%d of %s (rule %s)", r.Quorum, strings.Join(r.Groups, " or "), r.Rule))
 		if len(r.BreakGlass) > 0 {

@@ -244,6 +244,9 @@ type Approvers struct {
 	// BreakGlass are groups of people one of whom may release it in an emergency, without the quorum. It needs a webhook that
 	// takes alerts. Default nobody.
 	BreakGlass []string `yaml:"break_glass"`
+	// BeforeImage compares the rows that an UPDATE or DELETE of one table changes: the request is refused where they cannot be looked
+	// at safely, and an approval is void once one of them has changed.
+	BeforeImage bool `yaml:"before_image"`
 	// ACR lists classes of sign-ins (the claim "acr") of which a ruling's must be one. With any of acr, amr and max_auth_age,
 	// people rule by signing in at their issuer; SSH signatures do not count for the rule.
 	ACR []string `yaml:"acr"`

@@ -127,7 +127,7 @@ func (ld *loader) approvers(at source, a *Approvers) *access.Approvers {
 	ld.oneOf(at, "approvers.owner", a.Owner, "", "unknown-ok")
 	return &access.Approvers{
 		Groups: a.Groups, Quorum: max(a.Quorum, 1), Within: a.Within.Or(DefaultWithin), InTransaction: time.Duration(a.InTransaction),
-		UnknownOwner: a.Owner == "unknown-ok", BreakGlass: a.BreakGlass, ACR: a.ACR, AMR: a.AMR, MaxAuthAge: time.Duration(a.MaxAuthAge).Truncate(time.Second),
+		UnknownOwner: a.Owner == "unknown-ok", BreakGlass: a.BreakGlass, BeforeImage: a.BeforeImage, ACR: a.ACR, AMR: a.AMR, MaxAuthAge: time.Duration(a.MaxAuthAge).Truncate(time.Second),
 	}
 }
 

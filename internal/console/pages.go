@@ -52,6 +52,7 @@ type ticketView struct {
 
 	Covers  evidence.TicketBound
 	Action  evidence.Action
+	Effect  string
 	Request string // the agent's text, with what cannot be seen shown as escapes
 	Params  string
 	Same    int // further tickets of the same request that wait
@@ -75,6 +76,7 @@ func viewOf(t *admin.Ticket) (*ticketView, error) {
 			return nil, err
 		}
 	}
+	v.Effect = admin.EffectText(v.Covers.Effect)
 	v.Request, v.Params = evidence.Plain(v.Covers.Text), evidence.Plain(string(v.Covers.Detail))
 	return v, nil
 }

@@ -30,6 +30,10 @@ type Holding struct {
 	SearchPath string
 	// Notice tells the agent that it waits. An error withdraws the request.
 	Notice func(Waiting) error
+	// Preview looks at what the request would do, without running any of it; nil where there is no way to.
+	Preview func(ctx context.Context) *evidence.Effect
+	// Meaning returns a digest of all that the request's meaning hangs on at the target, "" if that is not known; nil says the same.
+	Meaning func(ctx context.Context) string
 	// Gone delivers why the agent does not wait any more (it left, or cancelled).
 	Gone <-chan string
 }
@@ -73,7 +77,12 @@ func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *acc
 		return refuse(orElse(d.Reason, "a person must approve this")+"; it cannot wait inside of a transaction", nil)
 	}
 	p := s.Principal()
-	t, err := s.gate.desk.Open(ctx, x.asked(p, a, d, h, time.Now().Add(within)))
+	asked := x.asked(p, a, d, h, time.Now().Add(within))
+	h.look(ctx, &asked.Bound)
+	if why := asked.Compares(); why != "" {
+		return refuse(why, nil)
+	}
+	t, err := s.gate.desk.Open(ctx, asked)
 	if err != nil {
 		why := "the request cannot wait for a person"
 		if errors.Is(err, approval.ErrTooMany) || errors.Is(err, approval.ErrNoQuorum) {
@@ -87,7 +96,7 @@ func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *acc
 	state, cause := t.State()
 	switch state {
 	case approval.Approved:
-		return x.release(ctx, t, a)
+		return x.release(ctx, t, a, h)
 	case approval.Denied:
 		return refuse("a person refused this"+because(t), nil)
 	case approval.Expired:
@@ -212,7 +221,7 @@ func (s *Session) setWaiting(held bool) bool {
 var errLeft = &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason: "the request was withdrawn"}
 
 // release judges an approved request again and records that it is let through.
-func (x *Exchange) release(ctx context.Context, t *approval.Ticket, a *access.Action) *access.DenyError {
+func (x *Exchange) release(ctx context.Context, t *approval.Ticket, a *access.Action, h *Holding) *access.DenyError {
 	s := x.s
 	over := context.WithoutCancel(ctx)
 	snap := s.gate.snap.Load()
@@ -232,10 +241,41 @@ func (x *Exchange) release(ctx context.Context, t *approval.Ticket, a *access.Ac
 		t.Void(over, "judged again, it needs no approval")
 		return &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason: "the request is judged otherwise now", Hint: "Ask again."}
 	}
-	if err := t.Release(ctx, snap.SHA256); err != nil {
+	fingerprint, changed := h.changed(ctx, t)
+	if changed != "" {
+		t.Void(over, changed)
+		return &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason: changed, Hint: "Ask again."}
+	}
+	if err := t.Release(ctx, snap.SHA256, fingerprint); err != nil {
 		return errClosed(err)
 	}
 	return nil
+}
+
+// look puts into a ticket what the request would do and what its meaning hangs on.
+func (h *Holding) look(ctx context.Context, b *evidence.TicketBound) {
+	if h.Preview != nil {
+		b.Effect = h.Preview(ctx)
+	}
+	if h.Meaning != nil {
+		b.Meaning = h.Meaning(ctx)
+	}
+}
+
+// changed says what is not as it was when people were asked, "" if all is; fingerprint is that of the rows now, where a rule compares them.
+func (h *Holding) changed(ctx context.Context, t *approval.Ticket) (fingerprint, what string) {
+	b := &t.Asked.Bound
+	if b.Meaning != "" && h.Meaning(ctx) != b.Meaning {
+		return "", "what the request stands for at the target has changed since this was asked for"
+	}
+	if !t.Asked.BeforeImage() {
+		return "", ""
+	}
+	now := h.Preview(ctx)
+	if now == nil || now.Fingerprint == "" || now.Fingerprint != b.Effect.Fingerprint {
+		return "", "the rows have changed since this was asked for"
+	}
+	return now.Fingerprint, ""
 }
 
 // ticketEntries records a ticket's entries beside its exchange.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/wire/pgwire"
@@ -12,7 +13,7 @@ import (
 
 // hold keeps a request waiting until people have ruled on it. What came before it is forwarded, answered and delivered first;
 // nothing of it, and nothing behind it, reaches the target meanwhile. An error ends the session.
-func (q *requests) hold(ctx context.Context, x *enforce.Exchange, a *access.Action) error {
+func (q *requests) hold(ctx context.Context, x *enforce.Exchange, a *access.Action, raw []byte) error {
 	r := q.r
 	if q.dirty { // the target answers the extended protocol at a Flush or Sync
 		q.out = append(q.out, flushFrame...)
@@ -23,7 +24,11 @@ func (q *requests) hold(ctx context.Context, x *enforce.Exchange, a *access.Acti
 	r.mu.Lock()
 	err := r.waitAgent(ctx, func() bool { return r.queue.idle() || r.doomed() || r.copying != nil })
 	doomed := r.doomed() || r.copying != nil
-	h := enforce.Holding{InTransaction: r.tx != 'I' || q.executed, Notice: q.notice}
+	h := enforce.Holding{
+		InTransaction: r.tx != 'I' || q.executed, Notice: q.notice,
+		Preview: func(ctx context.Context) *evidence.Effect { return q.preview(ctx, a, raw) },
+		Meaning: func(ctx context.Context) string { return q.meaning(ctx, a.Text) },
+	}
 	r.mu.Unlock()
 	if err != nil {
 		return err

@@ -181,7 +181,7 @@ func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, item
 	x := q.r.s.Begin(a)
 	if x.Held() {
 		raw = bytes.Clone(raw) // the buffer that it stands in goes on
-		if err := q.hold(ctx, x, a); err != nil {
+		if err := q.hold(ctx, x, a, raw); err != nil {
 			return err
 		}
 	}

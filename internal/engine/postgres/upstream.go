@@ -353,11 +353,16 @@ func (u *upstream) own(ctx context.Context, s *enforce.Session, text string) ([]
 
 // ownRows is own for answers of at most limit bytes.
 func (u *upstream) ownRows(ctx context.Context, s *enforce.Session, text string, limit int) ([][]string, error) {
+	return u.exchange(ctx, s, text, pgwire.AppendQuery(nil, text), limit)
+}
+
+// exchange sends the frames of one of the gateway's own statements and reads its answer to the end.
+func (u *upstream) exchange(ctx context.Context, s *enforce.Session, text string, frames []byte, limit int) ([][]string, error) {
 	x := s.Begin(&access.Action{Op: "query", Origin: "gateway", Text: text})
 	if err := x.Ready(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := u.conn.Write(pgwire.AppendQuery(nil, text)); err != nil {
+	if _, err := u.conn.Write(frames); err != nil {
 		return nil, err
 	}
 	o := access.Outcome{Status: access.StatusOK}
