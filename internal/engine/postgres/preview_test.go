@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"bytes"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -122,16 +124,16 @@ func shown(e *evidence.Effect) string {
 }
 
 // TestPreviewRunsNothing is the attack suite of previews: whatever an agent has made, and wherever it has hidden it, none of it runs
-// before somebody rules. Each hostile object leaves a mark in a sequence when it runs, which also a transaction that is rolled back keeps.
+// before somebody rules. Each hostile object leaves a mark in the server's log when it runs, which also a transaction leaves that can only read and is rolled back.
 func TestPreviewRunsNothing(t *testing.T) {
 	psql(t, `DROP SCHEMA IF EXISTS trap CASCADE; CREATE SCHEMA trap AUTHORIZATION agent`)
 	if out, err := server.PSQL("postgres", `SET ROLE agent; SET search_path = trap, public;
 		CREATE SEQUENCE ran;
-		CREATE FUNCTION mark(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM nextval(''trap.ran''); RETURN true; END';
-		CREATE FUNCTION markt(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM nextval(''trap.ran''); RETURN $1; END';
-		CREATE FUNCTION lower(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM nextval(''trap.ran''); RETURN $1; END';
-		CREATE FUNCTION marki(int, int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM nextval(''trap.ran''); RETURN true; END';
-		CREATE FUNCTION trig() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM nextval(''trap.ran''); RETURN OLD; END';
+		CREATE FUNCTION mark(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE LOG ''trap ran''; RETURN true; END';
+		CREATE FUNCTION markt(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE LOG ''trap ran''; RETURN $1; END';
+		CREATE FUNCTION lower(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE LOG ''trap ran''; RETURN $1; END';
+		CREATE FUNCTION marki(int, int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE LOG ''trap ran''; RETURN true; END';
+		CREATE FUNCTION trig() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE LOG ''trap ran''; RETURN OLD; END';
 		CREATE TABLE plain (id int, note text); INSERT INTO plain SELECT n, 'x' FROM generate_series(1, 50) n;
 		CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = marki);
 		CREATE TABLE indexed (id int, note text); INSERT INTO indexed VALUES (1, 'x'); CREATE INDEX ON indexed (markt(note));
@@ -143,19 +145,29 @@ func TestPreviewRunsNothing(t *testing.T) {
 		CREATE TABLE secured (id int); INSERT INTO secured VALUES (1); ALTER TABLE secured ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY p ON secured USING (mark(id));
 		CREATE TABLE triggered (id int); INSERT INTO triggered VALUES (1); CREATE TRIGGER tr BEFORE DELETE OR UPDATE ON triggered FOR EACH ROW EXECUTE FUNCTION trig();
 		CREATE DOMAIN odd AS int CHECK (mark(VALUE)); CREATE TABLE domained (id odd, n int);
-		CREATE TYPE own AS ENUM ('a'); CREATE FUNCTION owncast(own) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM nextval(''trap.ran''); RETURN 1; END'; CREATE CAST (own AS int) WITH FUNCTION owncast(own) AS IMPLICIT;
+		CREATE TYPE own AS ENUM ('a'); CREATE FUNCTION owncast(own) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE LOG ''trap ran''; RETURN 1; END'; CREATE CAST (own AS int) WITH FUNCTION owncast(own) AS IMPLICIT;
 		CREATE TABLE typed (o own); INSERT INTO typed VALUES ('a');
 		CREATE TABLE parts (id int) PARTITION BY RANGE (id); CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM (0) TO (100); ALTER TABLE part1 ADD CHECK (mark(id)) NOT VALID; INSERT INTO parts VALUES (1);
 		SELECT setval('ran', 1)`); err != nil {
 		t.Fatal(err, out)
 	}
-	marks := func() string { return psql(t, "SELECT last_value FROM trap.ran") }
+	marks := func() int {
+		text, err := os.ReadFile(server.Log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(text, []byte("LOG:  trap ran"))
+	}
+	before := marks()
+	if _, err := server.PSQL("postgres", "BEGIN READ ONLY; SELECT trap.mark(1)"); err != nil || marks() != before+1 {
+		t.Fatalf("the mark does not show: %v", err)
+	}
 	w := startPreview(t, access.Approvers{})
 	c := w.connect("agents")
 	if _, err := c.PgConn().Exec(t.Context(), "SET search_path = trap, pg_catalog, public").ReadAll(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.PgConn().Exec(t.Context(), "CREATE FUNCTION pg_temp.upper(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM nextval(''trap.ran''); RETURN $1; END'").ReadAll(); err != nil {
+	if _, err := c.PgConn().Exec(t.Context(), "CREATE FUNCTION pg_temp.upper(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RAISE LOG ''trap ran''; RETURN $1; END'").ReadAll(); err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{
