@@ -421,7 +421,7 @@ func scriptPSQLKill(ts *testscript.TestScript, _ bool, _ []string) {
 
 func scriptPeople(ts *testscript.TestScript, _ bool, args []string) {
 	g := gateOf(ts)
-	groups := map[string]string{"ana": "dba, oncall", "ben": "dba", "cleo": "dba", "dora": "oncall"}
+	groups := map[string]string{"ana": "dba, oncall", "ben": "dba", "dora": "oncall", "eve": "dba"}
 	var b strings.Builder
 	b.WriteString("owners: [{principal: 'ci|worker', person: ana}, {principal: 'ci|helper', person: ana}]\npeople:\n")
 	for _, name := range args {

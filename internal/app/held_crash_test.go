@@ -48,19 +48,22 @@ func TestHeldCrash(t *testing.T) {
 	}
 	h := &heldLoad{denied: map[int64]bool{}, answered: map[int64]bool{}}
 	var states map[string]int
-	for round := range rounds {
+	released := false
+	// Cuts are early as well as late: on a slow machine there is a round more, until something was released.
+	for round := 0; round < rounds || !released && round < rounds+15; round++ {
 		if round%10 == 0 {
 			h.begin(t)
 			states = map[string]int{}
 		}
 		h.round(t, rng)
 		h.compare(t, states)
+		released = released || states["released"] > 0 && len(h.answered) > 0
 		if t.Failed() {
 			t.Fatalf("round %d of GATEBOOK_CRASH_SEED=%d; the files are in %s", round, seed, keep(t, h.place.dir))
 		}
 	}
-	t.Logf("seed %d: %d rounds, %d answered, the last book has %v", seed, rounds, len(h.answered), states)
-	if rounds >= 5 && (len(h.answered) == 0 || states["released"] == 0) {
+	t.Logf("seed %d: at least %d rounds, %d answered, the last book has %v", seed, rounds, len(h.answered), states)
+	if !released {
 		t.Error("nothing was released: there was no load")
 	}
 }
