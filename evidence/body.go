@@ -239,6 +239,15 @@ type Intent struct {
 	Text   string          `json:"text"`
 	Detail json.RawMessage `json:"detail,omitempty"`
 	Action json.RawMessage `json:"action,omitempty"` // an Action
+	// List are the statements that it asks for at once (op "request").
+	List []Listed `json:"list,omitempty"`
+}
+
+// Listed is one statement of an ordered list that is asked for at once.
+type Listed struct {
+	Text   string          `json:"text"`
+	Opaque bool            `json:"opaque"`
+	Action json.RawMessage `json:"action"` // an Action
 }
 
 // Usage is what a principal had done over all its sessions, in windows that slide.
@@ -353,9 +362,12 @@ type TicketBound struct {
 	Text       string          `json:"text"`
 	Detail     json.RawMessage `json:"detail,omitempty"` // with the parameters
 	Action     json.RawMessage `json:"action,omitempty"` // an Action
-	Rules      []string        `json:"rules"`            // that hold
-	Config     string          `json:"config"`           // digest of the configuration, with policy and masks
-	Expires    time.Time       `json:"expires"`
+	// List are the statements that are asked for at once, in the order in which they run; Reason is the agent's word for why.
+	List    []Listed  `json:"list,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	Rules   []string  `json:"rules"`  // that hold
+	Config  string    `json:"config"` // digest of the configuration, with policy and masks
+	Expires time.Time `json:"expires"`
 }
 
 // Ruling is the body of a ruling entry.
@@ -393,13 +405,17 @@ type Release struct {
 	Config  string   `json:"config"`  // digest of the configuration by which it was judged again
 	// BreakGlass is who let it through in an emergency, without the quorum.
 	BreakGlass string `json:"break_glass,omitempty"`
+	// List is how many statements of a list the session may run now, one after the other.
+	List int `json:"list,omitempty"`
+	// Position, from 1, is that of the list's statement that this lets through; it names nobody again.
+	Position int `json:"position,omitempty"`
 }
 
 // TicketEnd is the body of a ticket-end entry: a held request is not let through.
 type TicketEnd struct {
 	Ticket string `json:"ticket"`
 	Digest string `json:"digest"`
-	State  string `json:"state"` // "denied", "expired", "withdrawn" or "void"
+	State  string `json:"state"` // "denied", "expired", "withdrawn" or "void"; "list-ended" where no further statement of a list runs
 	Cause  string `json:"cause,omitempty"`
 }
 

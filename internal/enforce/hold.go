@@ -44,8 +44,9 @@ type Waiting struct {
 	First   bool
 }
 
-// Held reports whether the exchange waits for a person: Await must be called before Ready.
-func (x *Exchange) Held() bool { return x.hold != nil }
+// Held reports whether the exchange waits for a person, or for what comes before it in a list that people approved: Await must
+// be called before Ready.
+func (x *Exchange) Held() bool { return x.hold != nil || x.due != nil }
 
 // errHeld is what Ready says of a request that nobody awaited.
 var errHeld = &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason: "a person must approve this"}
@@ -54,13 +55,16 @@ var errHeld = &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason:
 // returns, Denied says what came of it; if that is nil, the release is durable and Ready does not block. a is
 // what Begin was given.
 func (x *Exchange) Await(ctx context.Context, a *access.Action, h *Holding) {
-	deny := x.await(ctx, a, h)
+	deny, over := x.awaitListed(ctx, a)
+	if !over && x.hold != nil {
+		deny = x.await(ctx, a, h)
+	}
 	if deny != nil {
 		x.s.budget.recent.takeBack(x.began)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.hold, x.deny = nil, deny
+	x.hold, x.due, x.deny = nil, nil, deny
 }
 
 func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *access.DenyError {
@@ -69,6 +73,7 @@ func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *acc
 		return &access.DenyError{Code: access.CodeApproval, Rule: d.Rule, Reason: reason, Hint: d.Hint, Cause: cause}
 	}
 	within, ok := patience(d.Approvers, h.InTransaction)
+	ok = ok && (a.List == nil || !h.InTransaction)
 	if !ok {
 		return refuse(orElse(d.Reason, "a person must approve this")+"; it cannot wait inside of a transaction", nil)
 	}
@@ -134,9 +139,12 @@ func (x *Exchange) asked(p *access.Principal, a *access.Action, d *access.Decisi
 		Bound: evidence.TicketBound{
 			Session: s.ID().String(), Exchange: x.n, Principal: p.ID(), Subject: p.Subject, Actor: p.Actor, Target: s.target.Name,
 			Address: s.target.Address, Role: s.roleKey, Database: s.database, SearchPath: h.SearchPath, Op: a.Op, Text: a.Text,
-			Detail: json.RawMessage(a.Detail), Action: account, Config: x.config,
+			Detail: json.RawMessage(a.Detail), Action: account, Reason: a.Asked, Config: x.config,
 		},
 		Requirements: d.Approvers, Expires: expires, Recorder: ticketEntries{x},
+	}
+	for _, l := range a.List {
+		asked.Bound.List = append(asked.Bound.List, listedOf(l))
 	}
 	for _, r := range d.Approvers {
 		asked.Bound.Rules = append(asked.Bound.Rules, r.Rule)
@@ -151,11 +159,17 @@ func (x *Exchange) asked(p *access.Principal, a *access.Action, d *access.Decisi
 func (x *Exchange) Forgo(reason string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.hold == nil {
+	if !x.Held() {
 		return
 	}
-	x.deny = &access.DenyError{Code: access.CodeApproval, Rule: x.hold.Rule, Reason: reason}
-	x.hold = nil
+	x.deny = &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason: reason}
+	if x.hold != nil {
+		x.deny.Rule = x.hold.Rule
+	}
+	if x.due != nil {
+		x.recordEnd(x.due.end(reason))
+	}
+	x.hold, x.due = nil, nil
 }
 
 // wait blocks until the ticket is decided. Whatever ends the wait from this side withdraws it.
@@ -234,6 +248,9 @@ func (x *Exchange) release(ctx context.Context, t *approval.Ticket, a *access.Ac
 	}
 	if err := t.Release(ctx, snap.SHA256); err != nil {
 		return errClosed(err)
+	}
+	if a.List != nil {
+		s.begin(t)
 	}
 	return nil
 }
