@@ -239,6 +239,15 @@ type Intent struct {
 	Text   string          `json:"text"`
 	Detail json.RawMessage `json:"detail,omitempty"`
 	Action json.RawMessage `json:"action,omitempty"` // an Action
+	// List are the statements that it asks for at once (op "request").
+	List []Listed `json:"list,omitempty"`
+}
+
+// Listed is one statement of an ordered list that is asked for at once.
+type Listed struct {
+	Text   string          `json:"text"`
+	Opaque bool            `json:"opaque"`
+	Action json.RawMessage `json:"action"` // an Action
 }
 
 // Usage is what a principal had done over all its sessions, in windows that slide.
@@ -355,12 +364,17 @@ type TicketBound struct {
 	Text       string          `json:"text"`
 	Detail     json.RawMessage `json:"detail,omitempty"` // with the parameters
 	Action     json.RawMessage `json:"action,omitempty"` // an Action
-	Rules      []string        `json:"rules"`            // that hold
-	Effect     *Effect         `json:"effect,omitempty"` // what it would do, as far as that could be seen safely
+	// List are the statements that are asked for at once, in the order in which they run; Reason is the agent's word for why.
+	List   []Listed `json:"list,omitempty"`
+	Reason string   `json:"reason,omitempty"`
+	Rules  []string `json:"rules"`            // that hold
+	Effect *Effect  `json:"effect,omitempty"` // what it would do, as far as that could be seen safely
 	// Meaning is a digest of what the request's meaning hangs on at the target, so that other definitions make the ticket void.
-	Meaning string    `json:"meaning,omitempty"`
-	Config  string    `json:"config"` // digest of the configuration, with policy and masks
-	Expires time.Time `json:"expires"`
+	Meaning string `json:"meaning,omitempty"`
+	// Meanings are those of the statements of List, up to the first that may itself change definitions.
+	Meanings []string  `json:"meanings,omitempty"`
+	Config   string    `json:"config"` // digest of the configuration, with policy and masks
+	Expires  time.Time `json:"expires"`
 }
 
 // Effect is what a held request would do, seen without running any of it.
@@ -414,13 +428,17 @@ type Release struct {
 	BreakGlass string `json:"break_glass,omitempty"`
 	// Fingerprint is that of the rows then, where a rule compares them.
 	Fingerprint string `json:"fingerprint,omitempty"`
+	// List is how many statements of a list the session may run now, one after the other.
+	List int `json:"list,omitempty"`
+	// Position, from 1, is that of the list's statement that this lets through; it names nobody again.
+	Position int `json:"position,omitempty"`
 }
 
 // TicketEnd is the body of a ticket-end entry: a held request is not let through.
 type TicketEnd struct {
 	Ticket string `json:"ticket"`
 	Digest string `json:"digest"`
-	State  string `json:"state"` // "denied", "expired", "withdrawn" or "void"
+	State  string `json:"state"` // "denied", "expired", "withdrawn" or "void"; "list-ended" where no further statement of a list runs
 	Cause  string `json:"cause,omitempty"`
 }
 

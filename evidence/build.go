@@ -123,6 +123,8 @@ type openSession struct {
 	level      string // of the identity's proof
 	exchanges  uint64
 	intents    map[uint64]*openIntent
+	list       *openList   // whose statements may come now
+	lists      []*openList // all of the session
 	views      map[uint64]*answerView
 }
 
@@ -132,6 +134,10 @@ type openIntent struct {
 	time     time.Time
 	decision string
 	ticket   *openTicket // of a held request, once people are asked
+	asks     string      // digest of the list that it asks for
+	due      *openList   // it is the next statement of this list, at position
+	listed   *openList   // it was let through as that
+	position int
 	body     *Intent
 	chunks   uint64
 	requests uint64

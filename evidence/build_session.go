@@ -137,12 +137,18 @@ func (b *Builder) intent(s *openSession, h *Header, body []byte, leaf string) er
 		if v.Early {
 			b.early(h, &v)
 		}
+		s.follow(in, &v)
+		if len(v.List) > 0 {
+			in.asks = listDigest(v.List)
+		}
 		// Only what the population shows is kept until the outcome.
-		v.Text, v.Detail = cutCell(v.Text), nil
+		v.Text, v.Detail, v.List = cutCell(v.Text), nil, nil
 		in.body = &v
 		if v.Origin != "" {
 			b.stats.OwnGateway++
 		}
+	} else {
+		s.follow(in, nil)
 	}
 	return nil
 }
@@ -228,6 +234,7 @@ func (b *Builder) outcome(s *openSession, h *Header, body []byte, leaf string) e
 	if in.decision == "deny" && v.Status != "denied" && v.Status != "not-run" {
 		b.problem(Integrity, at(h.Index), "session %s, exchange %d: it was refused, and its outcome is %q", s.id, h.Exchange, v.Status)
 	}
+	in.listed.ran(&v)
 	if in.decision == "hold" {
 		if err := b.heldOutcome(s, in, h, &v); err != nil {
 			return err
@@ -306,6 +313,11 @@ func (b *Builder) sessionDone(s *openSession, h *Header, end *SessionEnd) error 
 	}
 	if err := b.sink.Append("data/sessions/"+s.id.String()+"/session.json", append(text, '\n')); err != nil {
 		return err
+	}
+	for _, l := range s.lists {
+		if err := b.listRow(s, l); err != nil {
+			return err
+		}
 	}
 	return b.sessionRow(s, h, end)
 }

@@ -30,6 +30,9 @@ const minGlassReason = 10
 // ticket takes an entry of a held request. The order is: intent, ticket, rulings, release or end, outcome.
 func (b *Builder) ticket(s *openSession, h *Header, body []byte, leaf string) error {
 	in := s.intents[h.Exchange]
+	if done := b.listEntry(s, in, h, body); done {
+		return nil
+	}
 	if in == nil || in.decision != "hold" {
 		b.problem(Integrity, at(h.Index), "session %s: a %s entry of exchange %d, which is not held", s.id, h.Kind, h.Exchange)
 		return nil
@@ -45,7 +48,7 @@ func (b *Builder) ticket(s *openSession, h *Header, body []byte, leaf string) er
 	case KindRuling:
 		b.ruled(t, h, body)
 	case KindRelease:
-		b.released(t, h, body)
+		b.released(s, t, h, body)
 	case KindTicketEnd:
 		var v TicketEnd
 		if !b.decode(h, body, &v) {
@@ -83,6 +86,9 @@ func (b *Builder) ticketOpens(s *openSession, in *openIntent, h *Header, body []
 	if i := in.body; i != nil && (cutCell(v.Text) != i.Text || v.Op != i.Op || !strings.HasPrefix(v.Config, i.Config)) {
 		b.problem(Integrity, at(h.Index), "the ticket covers another request than its exchange's")
 	}
+	if in.body != nil && (in.asks != "" || len(v.List) > 0) && in.asks != listDigest(v.List) {
+		b.problem(Integrity, at(h.Index), "the ticket covers another list than its exchange asks for")
+	}
 	return nil
 }
 
@@ -118,7 +124,7 @@ func (b *Builder) ruled(t *openTicket, h *Header, body []byte) {
 	t.order = append(t.order, v.Person)
 }
 
-func (b *Builder) released(t *openTicket, h *Header, body []byte) {
+func (b *Builder) released(s *openSession, t *openTicket, h *Header, body []byte) {
 	var v Release
 	if !b.decode(h, body, &v) {
 		return
@@ -166,7 +172,14 @@ func (b *Builder) released(t *openTicket, h *Header, body []byte) {
 	if !strings.EqualFold(v.Config, t.bound.Config) {
 		b.problem(Integrity, at(h.Index), "it was released under another configuration than it was approved under")
 	}
+	if v.List != len(t.bound.List) {
+		b.problem(Integrity, at(h.Index), "it was released for %d statements of a list of %d", v.List, len(t.bound.List))
+	}
 	b.ticketEnds(t, h, "released", "")
+	if len(t.bound.List) > 0 {
+		s.list = &openList{ticket: t}
+		s.lists = append(s.lists, s.list)
+	}
 }
 
 // Verdicts of rulings.
@@ -215,7 +228,7 @@ func (b *Builder) ticketEnds(t *openTicket, h *Header, state, cause string) {
 func (b *Builder) heldOutcome(s *openSession, in *openIntent, h *Header, o *Outcome) error {
 	t := in.ticket
 	ran := o.Status != "denied" && o.Status != "not-run"
-	if t == nil || t.end != "released" {
+	if in.listed == nil && (t == nil || t.end != "released") {
 		if ran {
 			b.problem(Integrity, at(h.Index), "session %s, exchange %d: a held request ran without a release", s.id, h.Exchange)
 		}
@@ -230,20 +243,29 @@ func (b *Builder) heldOutcome(s *openSession, in *openIntent, h *Header, o *Outc
 		b.exception(t.index, "ticket-cut-off", "ticket %s has no end: the gateway stopped while it waited", t.body.Ticket)
 		t.end = "cut off"
 	}
+	if len(t.bound.List) > 0 && t.end == "released" {
+		l := s.lists[len(s.lists)-1]
+		l.exchange, l.last, l.status = h.Exchange, h.Index, o.Status
+		return nil // its row comes when it is known how many of its statements ran
+	}
+	return b.approvalRow(s, t, h.Exchange, h.Index, o.Status, t.end, t.cause)
+}
+
+// approvalRow writes the row of a ticket.
+func (b *Builder) approvalRow(s *openSession, t *openTicket, exchange, last uint64, status, state, cause string) error {
 	var approved, denied []string
-	state := t.end
 	for _, name := range t.order {
 		switch t.rulings[name].Verdict {
 		case verdictApprove:
 			approved = append(approved, name)
 		case verdictGlass:
-			state = t.end + ", glass broken by " + name
+			state += ", glass broken by " + name
 		default:
 			denied = append(denied, name)
 		}
 	}
-	return b.row(&popApprovals, t.index, h.Index, t.leaf, t.header.Time,
-		t.body.Ticket, s.id.String(), strconv.FormatUint(h.Exchange, 10), s.body.Principal.Issuer+"|"+s.body.Principal.Name, s.body.Target.Name,
-		strings.Join(t.bound.Rules, " "), t.body.Requester, state, strings.Join(approved, " "), strings.Join(denied, " "), t.cause, o.Status,
+	return b.row(&popApprovals, t.index, last, t.leaf, t.header.Time,
+		t.body.Ticket, s.id.String(), strconv.FormatUint(exchange, 10), s.body.Principal.Issuer+"|"+s.body.Principal.Name, s.body.Target.Name,
+		strings.Join(t.bound.Rules, " "), t.body.Requester, state, strings.Join(approved, " "), strings.Join(denied, " "), cause, status,
 		string(AppendTime(nil, t.bound.Expires)), t.body.Digest, t.bound.Text)
 }

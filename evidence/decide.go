@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -45,6 +46,8 @@ type Decided struct {
 	Code     string // of a denial
 	// Privileged by the published definition.
 	Privileged bool
+	// Requires is what the rules that hold ask for, all of them.
+	Requires []Approvers
 }
 
 // Codes of denials that a policy's rule is behind; all others are the gateway's own.
@@ -169,6 +172,7 @@ type decisions struct {
 	policies map[string]*knownPolicy // by the digest's digits that intents name
 	latest   *knownPolicy
 	tickets  map[ID]*knownTicket // the latest of each session
+	held     map[ID][]Approvers  // what holds the latest request of each session, where that is held
 	rulings  uint64              // whose proofs hold
 	again    uint64              // decided again, with the same result
 	own      uint64              // the gateway's own refusals, such as limits
@@ -226,13 +230,16 @@ func (d *decisions) config(h *Header, body []byte) error {
 // session takes an entry of a session and returns what is wrong with its decision, "" if nothing is.
 func (d *decisions) session(h *Header, body []byte) (wrong, odd string, err error) {
 	switch h.Kind {
-	case KindTicket, KindRuling:
+	case KindTicket, KindRuling, KindRelease:
 		if body == nil {
 			return "", "", nil
 		}
 		return "", "", d.ticket(h, body)
 	case KindSessionEnd:
 		delete(d.tickets, h.Session)
+		delete(d.held, h.Session)
+	case KindIntent:
+		delete(d.held, h.Session)
 	}
 	r, missing, err := d.tracker.entry(h, body)
 	switch {
@@ -277,6 +284,12 @@ func (d *decisions) session(h *Header, body []byte) (wrong, odd string, err erro
 	case got.Privileged != (r.Action.Privileged != ""):
 		return fmt.Sprintf("privileged is recorded as %v, by what it does it is %v", r.Action.Privileged != "", got.Privileged), "", nil
 	}
+	if h.Decision == "hold" {
+		if d.held == nil {
+			d.held = make(map[ID][]Approvers)
+		}
+		d.held[h.Session] = got.Requires
+	}
 	d.again++
 	switch late := h.Time.Sub(in.Decided); {
 	case !p.until.IsZero() && in.Decided.After(p.until.Add(replacedSlack)):
@@ -309,7 +322,16 @@ func (d *decisions) ticket(h *Header, body []byte) error {
 			d.skip(missingPolicy)
 			return nil
 		}
-		return t.policy.Ticket(&t.body, &bound)
+		if err := t.policy.Ticket(&t.body, &bound); err != nil {
+			return err
+		}
+		if q, missing := beyond(d.held[h.Session], t.body.Requires); missing {
+			return fmt.Errorf("the ticket does not ask for what rule %s asks for, which holds the request", q)
+		}
+		return nil
+	}
+	if h.Kind == KindRelease {
+		return d.release(h, body)
 	}
 	var r Ruling
 	if err := DecodeBody(body, &r); err != nil {
@@ -329,6 +351,32 @@ func (d *decisions) ticket(h *Header, body []byte) error {
 	}
 	d.rulings++
 	return nil
+}
+
+// release checks that a statement of a list is let through by what holds it.
+func (d *decisions) release(h *Header, body []byte) error {
+	var r Release
+	if err := DecodeBody(body, &r); err != nil {
+		return err
+	}
+	t := d.tickets[h.Session]
+	if r.Position == 0 || t == nil {
+		return nil
+	}
+	if q, missing := beyond(d.held[h.Session], t.body.Requires); missing {
+		return fmt.Errorf("statement %d is held by rule %s too, which nobody was asked for", r.Position, q)
+	}
+	return nil
+}
+
+// beyond returns a rule that holds a request and that a ticket does not ask for.
+func beyond(holds, asked []Approvers) (rule string, missing bool) {
+	for _, q := range holds {
+		if !slices.ContainsFunc(asked, func(a Approvers) bool { return a.Rule == q.Rule }) {
+			return q.Rule, true
+		}
+	}
+	return "", false
 }
 
 func decided(decision, rule, code string) string {

@@ -108,20 +108,25 @@ func TestScripts(t *testing.T) {
 			"psql":      func(ts *testscript.TestScript, neg bool, args []string) { scriptPSQL(t, ts, neg, args) },
 			"decides":   func(ts *testscript.TestScript, neg bool, args []string) { scriptDecides(t, ts, neg, args) },
 			"psql&":     func(ts *testscript.TestScript, neg bool, args []string) { scriptBackground(t, ts, neg, args) },
+			"request&":  func(ts *testscript.TestScript, neg bool, args []string) { scriptRequest(t, ts, neg, args) },
 			"psql-wait": scriptPSQLWait,
 			"psql-kill": scriptPSQLKill,
-			"people":    scriptPeople,
-			"ticket":    scriptTicket,
-			"count":     scriptCount,
-			"until":     scriptUntil,
-			"edit":      scriptEdit,
-			"hook":      scriptHook,
-			"bridge":    scriptBridge,
-			"deliver":   scriptDeliver,
-			"halt":      scriptStop,
-			"console":   scriptConsole,
-			"page":      scriptPage,
-			"terminal":  scriptTerminal,
+
+			"request-wait": scriptPSQLWait,
+			"request-kill": scriptPSQLKill,
+
+			"people":   scriptPeople,
+			"ticket":   scriptTicket,
+			"count":    scriptCount,
+			"until":    scriptUntil,
+			"edit":     scriptEdit,
+			"hook":     scriptHook,
+			"bridge":   scriptBridge,
+			"deliver":  scriptDeliver,
+			"halt":     scriptStop,
+			"console":  scriptConsole,
+			"page":     scriptPage,
+			"terminal": scriptTerminal,
 		},
 		Condition: func(name string) (bool, error) {
 			now := time.Now().UTC()
@@ -385,12 +390,28 @@ func (g *scriptGate) client(token string) map[string]string {
 }
 
 func scriptBackground(t *testing.T, ts *testscript.TestScript, neg bool, args []string) {
-	g := gateOf(ts)
-	if neg || len(args) < 2 || g.behind != nil {
+	if neg || len(args) < 2 {
 		ts.Fatalf("usage: psql& NAME ARG..., one at a time")
 	}
-	name, _, _ := strings.Cut(args[0], ":")
-	g.behind = exec.Command("psql", append(slices.Clone(psqlArgs), args[1:]...)...)
+	behind(t, ts, args[0], "psql", append(slices.Clone(psqlArgs), args[1:]...))
+}
+
+func scriptRequest(t *testing.T, ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: request& NAME ARG..., one at a time")
+	}
+	behind(t, ts, args[0], "gatebook", append([]string{"request", "postgres://"}, args[1:]...))
+}
+
+// behind starts a program as an agent's, in the background.
+func behind(t *testing.T, ts *testscript.TestScript, name, program string, args []string) {
+	g := gateOf(ts)
+	if g.behind != nil {
+		ts.Fatalf("one program at a time")
+	}
+	name, _, _ = strings.Cut(name, ":")
+	g.behind = exec.Command(program, args...)
+	g.behind.Dir = ts.MkAbs(".")
 	g.behind.Env = os.Environ()
 	for k, v := range g.client(g.issuer.Token(t, name, "agents")) {
 		g.behind.Env = append(g.behind.Env, k+"="+v)

@@ -58,11 +58,20 @@ type Action struct {
 	// Common is the same for actions that differ in Detail, Parameters and Op alone, so that a decision that does not depend on
 	// these can be kept; nil where there is no such. What it points to does not change.
 	Common *Action
+	// List are the requests that this one asks for at once, in the order in which they are to come; it does nothing by itself.
+	// Asked is what the agent says of why. Nil for all other requests.
+	List  []*Action
+	Asked string
 	// Own names the rule by which the request passes without being decided on, since it concerns the gateway alone; "" otherwise.
 	Own string
 	// Refuse is set by an engine that must refuse the request by name
 	// (a protocol feature, a pinned setting, a limit). The door records it as a denial.
 	Refuse *DenyError
+}
+
+// Redefines reports whether the request may change what the names in later ones stand for.
+func (a *Action) Redefines() bool {
+	return !a.Understood || a.Effects&(EffectSchema|EffectAccess|EffectExecute|EffectAdmin) != 0
 }
 
 // Bound returns the values bound to the request: Parameters, or what Detail has. The error says that they are not known.

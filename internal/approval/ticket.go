@@ -181,6 +181,8 @@ type Ticket struct {
 	cause   string
 	rulings []Ruling
 	timer   *time.Timer
+	listed  int  // statements of its list that were let through
+	over    bool // no further one is
 }
 
 // State returns where the ticket stands, and why.
@@ -260,7 +262,7 @@ func (t *Ticket) Void(ctx context.Context, cause string) bool {
 func (t *Ticket) Release(ctx context.Context, config, fingerprint string) error {
 	t.ruling.Lock()
 	defer t.ruling.Unlock()
-	r := evidence.Release{Ticket: t.ID.String(), Digest: t.Digest, Config: config, Fingerprint: fingerprint}
+	r := evidence.Release{Ticket: t.ID.String(), Digest: t.Digest, Config: config, Fingerprint: fingerprint, List: len(t.Asked.Bound.List)}
 	for _, ruling := range t.Rulings() {
 		switch ruling.Verdict {
 		case Approve:

@@ -57,7 +57,7 @@ var may = map[string][]string{
 	"internal/cli": {
 		"evidence", "internal/access", "internal/admin", "internal/app", "internal/approval", "internal/config", "internal/devissuer", "internal/enforce", "internal/engine/postgres", "internal/identity",
 		"internal/judge", "internal/policy",
-		"internal/secret", "internal/vfs",
+		"internal/secret", "internal/sqlscan", "internal/vfs",
 	},
 	"internal/archtest":          {},
 	"internal/admin/openapi":     {"internal/admin"},

@@ -113,6 +113,20 @@ func AppendIntent(dst []byte, in *evidence.Intent) []byte {
 		dst = append(dst, `,"action":`...)
 		dst = append(dst, in.Action...)
 	}
+	for i := range in.List {
+		l := &in.List[i]
+		if i == 0 {
+			dst = append(dst, `,"list":[`...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = AppendString(append(dst, `{"text":`...), l.Text)
+		dst = strconv.AppendBool(append(dst, `,"opaque":`...), l.Opaque)
+		dst = append(append(append(dst, `,"action":`...), l.Action...), '}')
+		if i == len(in.List)-1 {
+			dst = append(dst, ']')
+		}
+	}
 	return append(dst, '}')
 }
 

@@ -129,7 +129,7 @@ An auditor:      gatebook evidence export -o package.zip && gatebook evidence ve
 	root.PersistentFlags().StringVar(&e.level, "log-level", "info", "least level of the log on standard error: debug, info, warn, error")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(e.initCmd(), e.serveCmd(), e.checkCmd(), e.connectCmd(), e.sessionCmd(), e.principalCmd(), e.ticketCmd(), e.accessCmd(), e.queryCmd(), e.evidenceCmd(),
+	root.AddCommand(e.initCmd(), e.serveCmd(), e.checkCmd(), e.connectCmd(), e.requestCmd(), e.sessionCmd(), e.principalCmd(), e.ticketCmd(), e.accessCmd(), e.queryCmd(), e.evidenceCmd(),
 		e.policyCmd(), e.keysCmd(), e.indexCmd(), e.devCmd(), e.versionCmd())
 	return root
 }

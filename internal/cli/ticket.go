@@ -85,7 +85,7 @@ func (e *env) ticketList() *cobra.Command {
 			}
 			for _, t := range lines {
 				b := &t.covers
-				text := oneLine(b.Text, 80)
+				text := oneLine(b.Line(), 80)
 				if t.same > 0 {
 					text += fmt.Sprintf(" (and %d more of the same request)", t.same)
 				}
@@ -204,9 +204,7 @@ func showTicket(out io.Writer, t *admin.Ticket, b *evidence.TicketBound) {
 		}
 	}
 	line("effect", admin.EffectText(b.Effect))
-	if b.Meaning == "" {
-		line("definitions", "not bound: what names stand for at the target may change before it runs")
-	}
+	line("definitions", b.Unbound())
 	for _, r := range t.Requires {
 		line("needs", fmt.Sprintf("%d of %s (rule %s)", r.Quorum, strings.Join(r.Groups, " or "), r.Rule))
 		if len(r.BreakGlass) > 0 {
@@ -222,12 +220,27 @@ func showTicket(out io.Writer, t *admin.Ticket, b *evidence.TicketBound) {
 	}
 	line("digest", t.Digest)
 	_ = w.Flush()
-	fmt.Fprintln(out, "request, as the agent wrote it:")
-	for l := range strings.Lines(b.Text) {
-		fmt.Fprintln(out, "  |", printable(strings.TrimRight(l, "\n")))
+	if b.Reason != "" {
+		fmt.Fprintln(out, "why, as the agent says:\n  |", printable(b.Reason))
+	}
+	if len(b.List) > 0 {
+		fmt.Fprintln(out, "statements that are to run in this order, as the agent wrote them:")
+	} else {
+		fmt.Fprintln(out, "request, as the agent wrote it:")
+		quote(out, "  |", b.Text)
+	}
+	for i, l := range b.List {
+		quote(out, fmt.Sprintf("%3d |", i+1), l.Text)
 	}
 	if len(b.Detail) > 0 {
 		fmt.Fprintln(out, "parameters and particulars:\n  |", printable(string(b.Detail)))
+	}
+}
+
+// quote prints an agent's text line by line, each behind a mark.
+func quote(out io.Writer, mark, text string) {
+	for l := range strings.Lines(text) {
+		fmt.Fprintln(out, mark, printable(strings.TrimRight(l, "\n")))
 	}
 }
 
@@ -249,7 +262,7 @@ func (e *env) ticketWatch() *cobra.Command {
 					if err != nil {
 						return err
 					}
-					fmt.Fprintf(e.stdout, "%s %s %s on %s: %s\n", t.ID, stateOf(&t), printable(b.Principal), printable(b.Target), oneLine(b.Text, 100))
+					fmt.Fprintf(e.stdout, "%s %s %s on %s: %s\n", t.ID, stateOf(&t), printable(b.Principal), printable(b.Target), oneLine(b.Line(), 100))
 					return nil
 				})
 			})

@@ -55,7 +55,9 @@ type ticketView struct {
 	Effect  string
 	Request string // the agent's text, with what cannot be seen shown as escapes
 	Params  string
-	Same    int // further tickets of the same request that wait
+	List    []listedView // the statements of a list, in their order
+	Reason  string       // the agent's
+	Same    int          // further tickets of the same request that wait
 	Open    bool
 	MayRule bool
 	// MayBreak: the person may break the glass.
@@ -78,11 +80,23 @@ func viewOf(t *admin.Ticket) (*ticketView, error) {
 	}
 	v.Effect = admin.EffectText(v.Covers.Effect)
 	v.Request, v.Params = evidence.Plain(v.Covers.Text), evidence.Plain(string(v.Covers.Detail))
+	for _, l := range v.Covers.List {
+		v.List = append(v.List, listedView{evidence.Plain(l.Text)})
+	}
+	if len(v.List) > 0 {
+		v.Request = evidence.Plain(v.Covers.Line())
+	}
+	v.Reason = evidence.Plain(v.Covers.Reason)
 	return v, nil
 }
 
-// Whole reports whether the page shows all of the request.
-func (t *ticketView) Whole() bool { return len(t.Request)+len(t.Params) <= maxShown }
+// listedView is one statement of a list.
+type listedView struct{ Request string }
+
+// Whole reports whether the page shows all of the request. A list that may be asked for fits.
+func (t *ticketView) Whole() bool {
+	return len(t.Request)+len(t.Params)+len(t.Reason) <= maxShown+sqlscan.MaxList*8
+}
 
 // Line is the request's beginning on one line.
 func (t *ticketView) Line() string {

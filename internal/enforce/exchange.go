@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"hash"
 	"sync"
 	"time"
@@ -30,6 +31,9 @@ type Exchange struct {
 	unrecorded bool
 	early      bool             // it is forwarded before its intent is durable
 	hold       *access.Decision // it waits for people: Await
+	due        *list            // it is the next statement of this list: Await
+	listed     *list            // it was let through as one of this list
+	position   int              // in that list, from 1
 	config     string           // digest of the configuration that it was judged by
 	intent     Receipt
 
@@ -110,6 +114,9 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 			in.Usage = usageBody(&used)
 		}
 	}
+	for _, l := range a.List {
+		in.List = append(in.List, listedOf(l))
+	}
 	for {
 		p := s.Principal()
 		in.Rule, x.deny, x.hold = s.decide(a, p, snap.Policy, x.began, in.Decided, &used)
@@ -120,7 +127,8 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 		s.mu.Unlock() // renewed meanwhile: the record must say of whom the decision was
 	}
 	defer s.mu.Unlock()
-	x.early = s.gate.release && a.ProvenRead && x.deny == nil && x.hold == nil && a.Origin == "" && a.Own == ""
+	ended := s.follow(x, a)
+	x.early = s.gate.release && a.ProvenRead && x.deny == nil && x.hold == nil && x.due == nil && a.Origin == "" && a.Own == ""
 	in.Early = x.early
 	if x.deny != nil && a.Origin == "" {
 		s.budget.recent.takeBack(x.began)
@@ -159,6 +167,7 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 	}
 	s.last++
 	s.open[x.n] = x
+	x.recordEnd(ended)
 	s.budget.add(x.began, 1, len(a.Text)+len(a.Detail))
 	s.gate.exchanges.Add(1)
 	s.gate.openExchanges.Add(1)
@@ -176,6 +185,8 @@ func (s *Session) decide(a *access.Action, p *access.Principal, policy Policy, n
 	switch {
 	case a.Origin != "":
 		return "gateway", nil, nil
+	case a.List != nil:
+		return s.decideList(a.List, p, policy, now, at, used)
 	case a.Own != "":
 		return a.Own, nil, nil
 	case policy == nil:
@@ -300,7 +311,7 @@ func (x *Exchange) Ready(ctx context.Context) error {
 	if x.unrecorded {
 		return x.deny
 	}
-	if x.hold != nil {
+	if x.Held() {
 		return errHeld // nobody awaited it
 	}
 	if !x.early {
@@ -448,7 +459,7 @@ func (x *Exchange) abandon(cause string) {
 	x.mu.Lock()
 	status := access.StatusNotRun
 	switch {
-	case x.deny != nil, x.hold != nil:
+	case x.deny != nil, x.Held():
 		status = access.StatusDenied
 	case x.forwarded:
 		status = access.StatusUnknown
@@ -467,6 +478,9 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 		return nil, errOver
 	}
 	x.ended = true
+	if x.listed != nil && o.Status != access.StatusOK {
+		x.recordEnd(x.listed.end(fmt.Sprintf("statement %d did not succeed", x.position)))
+	}
 	err := x.flush(&x.in, evidence.KindRequest)
 	if x.out.pending == nil && len(closing) > 0 {
 		x.out.grow(len(closing))

@@ -32,8 +32,8 @@ type Holding struct {
 	Notice func(Waiting) error
 	// Preview looks at what the request would do, without running any of it; nil where there is no way to.
 	Preview func(ctx context.Context) *evidence.Effect
-	// Meaning returns a digest of all that the request's meaning hangs on at the target, "" if that is not known; nil says the same.
-	Meaning func(ctx context.Context) string
+	// Meaning returns a digest of all that the meaning of a text hangs on at the target, "" if that is not known; nil says the same.
+	Meaning func(ctx context.Context, text string) string
 	// Gone delivers why the agent does not wait any more (it left, or cancelled).
 	Gone <-chan string
 }
@@ -48,8 +48,9 @@ type Waiting struct {
 	First   bool
 }
 
-// Held reports whether the exchange waits for a person: Await must be called before Ready.
-func (x *Exchange) Held() bool { return x.hold != nil }
+// Held reports whether the exchange waits for a person, or for what comes before it in a list that people approved: Await must
+// be called before Ready.
+func (x *Exchange) Held() bool { return x.hold != nil || x.due != nil }
 
 // errHeld is what Ready says of a request that nobody awaited.
 var errHeld = &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason: "a person must approve this"}
@@ -58,13 +59,16 @@ var errHeld = &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason:
 // returns, Denied says what came of it; if that is nil, the release is durable and Ready does not block. a is
 // what Begin was given.
 func (x *Exchange) Await(ctx context.Context, a *access.Action, h *Holding) {
-	deny := x.await(ctx, a, h)
+	deny, over := x.awaitListed(ctx, a, h)
+	if !over && x.hold != nil {
+		deny = x.await(ctx, a, h)
+	}
 	if deny != nil {
 		x.s.budget.recent.takeBack(x.began)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.hold, x.deny = nil, deny
+	x.hold, x.due, x.deny = nil, nil, deny
 }
 
 func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *access.DenyError {
@@ -73,12 +77,13 @@ func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *acc
 		return &access.DenyError{Code: access.CodeApproval, Rule: d.Rule, Reason: reason, Hint: d.Hint, Cause: cause}
 	}
 	within, ok := patience(d.Approvers, h.InTransaction)
+	ok = ok && (a.List == nil || !h.InTransaction)
 	if !ok {
 		return refuse(orElse(d.Reason, "a person must approve this")+"; it cannot wait inside of a transaction", nil)
 	}
 	p := s.Principal()
 	asked := x.asked(p, a, d, h, time.Now().Add(within))
-	h.look(ctx, &asked.Bound)
+	h.look(ctx, a, &asked.Bound)
 	if why := asked.Compares(); why != "" {
 		return refuse(why, nil)
 	}
@@ -143,9 +148,12 @@ func (x *Exchange) asked(p *access.Principal, a *access.Action, d *access.Decisi
 		Bound: evidence.TicketBound{
 			Session: s.ID().String(), Exchange: x.n, Principal: p.ID(), Subject: p.Subject, Actor: p.Actor, Target: s.target.Name,
 			Address: s.target.Address, Role: s.roleKey, Database: s.database, SearchPath: h.SearchPath, Op: a.Op, Text: a.Text,
-			Detail: json.RawMessage(a.Detail), Action: account, Config: x.config,
+			Detail: json.RawMessage(a.Detail), Action: account, Reason: a.Asked, Config: x.config,
 		},
 		Requirements: d.Approvers, Expires: expires, Recorder: ticketEntries{x},
+	}
+	for _, l := range a.List {
+		asked.Bound.List = append(asked.Bound.List, listedOf(l))
 	}
 	for _, r := range d.Approvers {
 		asked.Bound.Rules = append(asked.Bound.Rules, r.Rule)
@@ -160,11 +168,17 @@ func (x *Exchange) asked(p *access.Principal, a *access.Action, d *access.Decisi
 func (x *Exchange) Forgo(reason string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.hold == nil {
+	if !x.Held() {
 		return
 	}
-	x.deny = &access.DenyError{Code: access.CodeApproval, Rule: x.hold.Rule, Reason: reason}
-	x.hold = nil
+	x.deny = &access.DenyError{Code: access.CodeApproval, Rule: "gate", Reason: reason}
+	if x.hold != nil {
+		x.deny.Rule = x.hold.Rule
+	}
+	if x.due != nil {
+		x.recordEnd(x.due.end(reason))
+	}
+	x.hold, x.due = nil, nil
 }
 
 // wait blocks until the ticket is decided. Whatever ends the wait from this side withdraws it.
@@ -249,23 +263,35 @@ func (x *Exchange) release(ctx context.Context, t *approval.Ticket, a *access.Ac
 	if err := t.Release(ctx, snap.SHA256, fingerprint); err != nil {
 		return errClosed(err)
 	}
+	if a.List != nil {
+		s.begin(t)
+	}
 	return nil
 }
 
 // look puts into a ticket what the request would do and what its meaning hangs on.
-func (h *Holding) look(ctx context.Context, b *evidence.TicketBound) {
+func (h *Holding) look(ctx context.Context, a *access.Action, b *evidence.TicketBound) {
 	if h.Preview != nil {
 		b.Effect = h.Preview(ctx)
 	}
-	if h.Meaning != nil {
-		b.Meaning = h.Meaning(ctx)
+	switch {
+	case h.Meaning == nil:
+	case a.List == nil:
+		b.Meaning = h.Meaning(ctx, a.Text)
+	default:
+		for _, l := range a.List {
+			b.Meanings = append(b.Meanings, h.Meaning(ctx, l.Text))
+			if l.Redefines() { // what the ones behind it stand for is not known yet
+				break
+			}
+		}
 	}
 }
 
 // changed says what is not as it was when people were asked, "" if all is; fingerprint is that of the rows now, where a rule compares them.
 func (h *Holding) changed(ctx context.Context, t *approval.Ticket) (fingerprint, what string) {
 	b := &t.Asked.Bound
-	if b.Meaning != "" && h.Meaning(ctx) != b.Meaning {
+	if b.Meaning != "" && h.Meaning(ctx, b.Text) != b.Meaning {
 		return "", "what the request stands for at the target has changed since this was asked for"
 	}
 	if !t.Asked.BeforeImage() {

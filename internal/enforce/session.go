@@ -65,7 +65,8 @@ type Session struct {
 	last      uint64 // exchange numbers given
 	bytes     uint64
 	expired   bool
-	waiting   bool // a request is held
+	waiting   bool  // a request is held
+	list      *list // approved and not over
 	expiry    *time.Timer
 	idle      *time.Timer
 	closed    bool

@@ -196,6 +196,9 @@ func (p Recorded) Decide(r *evidence.Request) (evidence.Decided, error) {
 	if p.Policy.Volatile().Usage && r.Intent.Usage == nil {
 		return evidence.Decided{}, errors.New("the record does not say the principal's usage, which the policy reads")
 	}
+	if in.Action.Op == requestOp {
+		return p.decideList(r, in.Action)
+	}
 	if err := sameText(r, in.Action); err != nil {
 		return evidence.Decided{}, err
 	}
@@ -210,6 +213,9 @@ func (p Recorded) Decide(r *evidence.Request) (evidence.Decided, error) {
 			ruling.Decision, ruling.Code = access.Denied.String(), string(access.CodeApproval)
 		case in.Action.Op != "prepare" || !in.Action.Understood: // what only prepares passes, and what executes it is held
 			ruling.Decision = access.Hold.String()
+			for i := range d.Approvers {
+				ruling.Requires = append(ruling.Requires, approval.RequirementEntry(&d.Approvers[i]))
+			}
 		}
 	}
 	ruling.Privileged, _ = in.Action.Privileged()

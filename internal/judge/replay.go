@@ -70,7 +70,7 @@ func (r *Replay) Add(q *evidence.Request) error {
 	switch code := q.Intent.Code; {
 	case code == string(access.CodeApproval):
 		before.Verdict = access.Hold.String()
-	case before.Verdict == "deny" && code != string(access.CodePolicy), evidence.Unjudged(q.Intent):
+	case before.Verdict == "deny" && code != string(access.CodePolicy), evidence.Unjudged(q.Intent), q.Intent.Op == requestOp: // what a list asks for comes by itself
 		r.Own++
 		return nil
 	}

@@ -11,25 +11,26 @@ import (
 	"github.com/gatebook/gatebook/internal/wire/pgwire"
 )
 
-// hold keeps a request waiting until people have ruled on it. What came before it is forwarded, answered and delivered first;
-// nothing of it, and nothing behind it, reaches the target meanwhile. An error ends the session.
-func (q *requests) hold(ctx context.Context, x *enforce.Exchange, a *access.Action, raw []byte) error {
+// quiet forwards what came before and returns when it is answered and delivered. doomed says that what comes now would not run.
+func (q *requests) quiet(ctx context.Context) (doomed bool, err error) {
 	r := q.r
 	if q.dirty { // the target answers the extended protocol at a Flush or Sync
 		q.out = append(q.out, flushFrame...)
 	}
 	if err := q.commit(ctx); err != nil {
-		return err
+		return false, err
 	}
 	r.mu.Lock()
-	err := r.waitAgent(ctx, func() bool { return r.queue.idle() || r.doomed() || r.copying != nil })
-	doomed := r.doomed() || r.copying != nil
-	h := enforce.Holding{
-		InTransaction: r.tx != 'I' || q.executed, Notice: q.notice,
-		Preview: func(ctx context.Context) *evidence.Effect { return q.preview(ctx, a, raw) },
-		Meaning: func(ctx context.Context) string { return q.meaning(ctx, a.Text) },
-	}
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	err = r.waitAgent(ctx, func() bool { return r.queue.idle() || r.doomed() || r.copying != nil })
+	return r.doomed() || r.copying != nil, err
+}
+
+// hold keeps a request waiting until people have ruled on it. What came before it is forwarded, answered and delivered first;
+// nothing of it, and nothing behind it, reaches the target meanwhile. An error ends the session.
+func (q *requests) hold(ctx context.Context, x *enforce.Exchange, a *access.Action, raw []byte) error {
+	r := q.r
+	doomed, err := q.quiet(ctx)
 	if err != nil {
 		return err
 	}
@@ -37,6 +38,13 @@ func (q *requests) hold(ctx context.Context, x *enforce.Exchange, a *access.Acti
 		x.Forgo("an earlier request of the pipeline failed")
 		return nil
 	}
+	r.mu.Lock()
+	h := enforce.Holding{
+		InTransaction: r.tx != 'I' || q.executed, Notice: q.notice,
+		Preview: func(ctx context.Context) *evidence.Effect { return q.preview(ctx, a, raw) },
+		Meaning: q.meaning,
+	}
+	r.mu.Unlock()
 	gone := make(chan string, 1)
 	h.Gone = gone
 	r.mu.Lock()
@@ -99,7 +107,6 @@ func (r *relay) withdraw(cause string) bool {
 // notice tells the agent that its request waits. Nothing else is on its way to the agent then but what the target sends
 // without being asked, and each write is whole frames.
 func (q *requests) notice(w enforce.Waiting) error {
-	r := q.r
 	left := time.Until(w.Expires).Round(time.Second)
 	text := fmt.Sprintf("gatebook: this waits for a person (rule %s), ticket %s, at most until %s (%s)", w.Rule, w.Ticket, w.Expires.Format(time.RFC3339), left)
 	detail, hint := w.Reason, w.Link
@@ -107,6 +114,12 @@ func (q *requests) notice(w enforce.Waiting) error {
 		text = fmt.Sprintf("gatebook: still waiting, ticket %s, %s left", w.Ticket, left)
 		detail, hint = "", ""
 	}
+	return q.tell(text, detail, hint)
+}
+
+// tell sends the agent a notice of the gateway's own, when nothing else is on its way to it.
+func (q *requests) tell(text, detail, hint string) error {
+	r := q.r
 	frame, at := pgwire.BeginFrame(nil, 'N')
 	for _, field := range []struct {
 		code byte

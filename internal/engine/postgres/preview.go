@@ -45,6 +45,9 @@ func (q *requests) preview(ctx context.Context, a *access.Action, raw []byte) *e
 var errNoDefinitions = errors.New("the target's definitions are not known")
 
 func (q *requests) look(ctx context.Context, a *access.Action, raw []byte) (*evidence.Effect, error) {
+	if a.List != nil {
+		return nil, errors.New("a list of statements is not looked at: what comes first changes what comes later")
+	}
 	db := q.r.db
 	if db == nil || q.changed {
 		return nil, errNoDefinitions

@@ -16,17 +16,17 @@ import (
 	"github.com/gatebook/gatebook/internal/enforce"
 )
 
-// everyWrite holds whatever is no read, and everything that says "hold".
-type everyWrite struct{ approvers access.Approvers }
+// marked holds everything that says "hold".
+type marked struct{ approvers access.Approvers }
 
-func (d *everyWrite) Decide(r *access.Request) access.Decision {
+func (d *marked) Decide(r *access.Request) access.Decision {
 	if strings.Contains(r.Action.Text, "/* hold */") {
 		return access.Decision{Verdict: access.Hold, Rule: "hold", Approvers: []access.Approvers{d.approvers}}
 	}
 	return access.Decision{Verdict: access.Allow, Rule: "all"}
 }
 
-func (*everyWrite) Reads() enforce.Reads { return enforce.Reads{} }
+func (*marked) Reads() enforce.Reads { return enforce.Reads{} }
 
 func startPreview(t *testing.T, a access.Approvers) *holdWorld {
 	t.Helper()
@@ -35,7 +35,7 @@ func startPreview(t *testing.T, a access.Approvers) *holdWorld {
 	a.Rule, a.Groups, a.Quorum, a.Within = "hold", []string{"dba"}, 1, time.Minute
 	a.InTransaction = time.Minute
 	snap := *w.gate.Snapshot()
-	snap.Policy = &everyWrite{a}
+	snap.Policy = &marked{a}
 	w.gate.SetSnapshot(&snap)
 	return w
 }
@@ -309,6 +309,32 @@ func TestAP02DefinitionsHaveChanged(t *testing.T) {
 		state, cause := tk.State()
 		if (err == nil) != tt.runs || (state == approval.Released) != tt.runs || !tt.runs && !strings.Contains(cause, "stands for") {
 			t.Errorf("%s: %v, %s, %s", tt.name, err, state, cause)
+		}
+	}
+}
+
+// TestAP02DefinitionsInAList: each statement of an approved list stands for what it stood for when people were asked, unless an
+// earlier one of the list itself may have changed that.
+func TestAP02DefinitionsInAList(t *testing.T) {
+	psql(t, `DROP SCHEMA IF EXISTS meanslist CASCADE; CREATE SCHEMA meanslist; CREATE TABLE meanslist.a (id int); CREATE TABLE meanslist.b (id int);
+		CREATE VIEW meanslist.v AS SELECT id FROM meanslist.a; GRANT ALL ON SCHEMA meanslist TO agent; GRANT ALL ON ALL TABLES IN SCHEMA meanslist TO agent`)
+	w := startPreview(t, access.Approvers{})
+	c := w.connect("agents")
+	const swap = "CREATE OR REPLACE VIEW meanslist.v AS SELECT id FROM meanslist."
+	list := []string{"INSERT INTO meanslist.a VALUES (1)", "INSERT INTO meanslist.v VALUES (2) /* hold */"}
+	w.listed(t, c, list...)
+	if err := simple(c, list[0]); err != nil {
+		t.Fatal(err)
+	}
+	psql(t, swap+"b")
+	w.heldAgain(t, func() error { return simple(c, list[1]) })
+	psql(t, swap+"a")
+
+	list = []string{"CREATE TABLE meanslist.c (id int)", "INSERT INTO meanslist.c VALUES (3) /* hold */"}
+	w.listed(t, c, list...)
+	for _, text := range list {
+		if err := simple(c, text); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -184,6 +184,10 @@ func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, item
 		if err := q.hold(ctx, x, a, raw); err != nil {
 			return err
 		}
+	} else if a.List != nil && x.Denied() == nil {
+		if err := q.notAsked(ctx); err != nil {
+			return err
+		}
 	}
 	ex := &exch{x: x, silent: a.Origin != "", fields: -1}
 	if deny := x.Denied(); deny != nil {
@@ -212,7 +216,7 @@ func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, item
 			return q.endSession(ctx, ex, deny)
 		}
 	}
-	if ex.deny == nil {
+	if ex.deny == nil && a.List == nil {
 		q.note(a)
 	}
 	ex.simple = items[0].kind == itemQuery
@@ -385,10 +389,12 @@ func (q *requests) query(ctx context.Context, frame, body []byte) error {
 	if replaced, ok := q.judge(ctx, a, body); ok {
 		raw = pgwire.AppendQuery(nil, replaced)
 	}
-	does := q.understand(ctx, a.Text)
-	does.fill(a)
-	if does.doubtful {
-		q.doubt++
+	if a.List == nil {
+		does := q.understand(ctx, a.Text)
+		does.fill(a)
+		if does.doubtful {
+			q.doubt++
+		}
 	}
 	// A Query ends the unnamed statement and portal.
 	return q.begin(ctx, a, raw, []item{{
@@ -413,6 +419,9 @@ func (q *requests) judge(ctx context.Context, a *access.Action, body []byte) (re
 		a.Text = "[withheld: it holds the session's token]"
 		a.Refuse = errTokenForm()
 		return "", false
+	}
+	if sqlscan.AsksForList(a.Text) {
+		return q.ask(ctx, a)
 	}
 	a.Refuse = refuseText(a.Text)
 	return "", false
