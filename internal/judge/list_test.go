@@ -86,8 +86,9 @@ func TestAP01ListDecidedAgain(t *testing.T) {
 	}
 	good := listRequest(t, "SELECT 1", "DELETE FROM t")
 	for name, edit := range map[string]func(in *evidence.Intent){
-		"another text": func(in *evidence.Intent) { in.List[1].Text = "SELECT 2" },
-		"one less":     func(in *evidence.Intent) { in.List = in.List[:1] },
+		"another text":     func(in *evidence.Intent) { in.List[1].Text = "SELECT 2" },
+		"another constant": func(in *evidence.Intent) { in.List[0].Text = "SELECT 2" },
+		"one less":         func(in *evidence.Intent) { in.List = in.List[:1] },
 		"another order": func(in *evidence.Intent) {
 			in.List[0], in.List[1] = in.List[1], in.List[0]
 		},
