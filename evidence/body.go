@@ -327,6 +327,9 @@ type Ticket struct {
 	// Requester is the person behind the request, empty if nobody knows; Behind are further persons who act in it.
 	Requester string   `json:"requester,omitempty"`
 	Behind    []string `json:"behind,omitempty"`
+	// Resubmitted: this repeats a ticket that stood since an earlier request of the same, whose session and exchange are those in
+	// Bound. The rulings behind it that have a time repeat those until then.
+	Resubmitted bool `json:"resubmitted,omitempty"`
 }
 
 // Approvers is what one rule asks for: a quorum of distinct people of some groups.
@@ -339,6 +342,8 @@ type Approvers struct {
 	BreakGlass []string `json:"break_glass,omitempty"`
 	// BeforeImage: the rows that it changes must be the same at the release as when people were asked.
 	BeforeImage bool `json:"before_image,omitempty"`
+	// Resubmit is for how long, in seconds, the ticket stands although its agent could not wait.
+	Resubmit int64 `json:"resubmit,omitempty"`
 	// ACR, AMR and MaxAuthAge (seconds) are what the sign-in behind a ruling must be: of one of these classes, by all of these
 	// methods, and at most so long before.
 	ACR        []string `json:"acr,omitempty"`
@@ -401,6 +406,8 @@ type Ruling struct {
 	Verdict  string      `json:"verdict"` // "approve", "deny" or "break-glass"
 	Reason   string      `json:"reason,omitempty"`
 	Proof    RulingProof `json:"proof"`
+	// At is when it was given, where this repeats a ruling on a ticket that stood.
+	At time.Time `json:"at,omitzero"`
 }
 
 // RulingProof is what only the person could make.

@@ -40,6 +40,8 @@ type Builder struct {
 	counts     map[Kind]uint64
 	withheld   map[string]uint64
 	open       map[ID]*openSession
+	tickets    map[string]string      // where each stands
+	standing   map[string]*openTicket // those whose requests are over
 	people     map[string]*identity
 	issuerKeys map[string]uint64 // sessions by issuer URL and key thumbprint
 	others     map[string]uint64 // entries by actor outside of the filter
@@ -159,7 +161,7 @@ type identity struct {
 func NewBuilder(scope Scope, sink Sink) *Builder {
 	b := &Builder{
 		scope: scope, sink: sink, sync: make(map[string]bool), counts: make(map[Kind]uint64),
-		withheld: make(map[string]uint64), open: make(map[ID]*openSession), people: make(map[string]*identity),
+		withheld: make(map[string]uint64), open: make(map[ID]*openSession), tickets: make(map[string]string), standing: make(map[string]*openTicket), people: make(map[string]*identity),
 		issuerKeys: make(map[string]uint64), others: make(map[string]uint64),
 	}
 	b.stats.Identity = make(map[string]uint64)

@@ -315,7 +315,7 @@ func (b *Builder) sessionDone(s *openSession, h *Header, end *SessionEnd) error 
 		return err
 	}
 	for _, l := range s.lists {
-		if err := b.listRow(s, l); err != nil {
+		if err := b.listRow(l); err != nil {
 			return err
 		}
 	}

@@ -21,7 +21,12 @@ type openTicket struct {
 	order   []string
 	end     string // "released", "denied" and so on; "" while it waits
 	cause   string
-	alarmed string // who broke the glass, by the alert
+	alarmed string      // who broke the glass, by the alert
+	before  *openTicket // the same of the earlier request whose ticket this takes up
+	// Of the request, for the row.
+	session, principal, target string
+	last                       uint64
+	status                     string
 }
 
 // minGlassReason is how many characters the reason has with which somebody breaks the glass.
@@ -38,6 +43,10 @@ func (b *Builder) ticket(s *openSession, h *Header, body []byte, leaf string) er
 		return nil
 	}
 	t := in.ticket
+	if t != nil && t.end == stateStanding {
+		b.problem(Integrity, at(h.Index), "session %s, exchange %d: a %s entry after its ticket was left standing", s.id, h.Exchange, h.Kind)
+		return nil
+	}
 	if (t == nil) != (h.Kind == KindTicket) {
 		b.problem(Integrity, at(h.Index), "session %s, exchange %d: a %s entry out of order", s.id, h.Exchange, h.Kind)
 		return nil
@@ -46,7 +55,10 @@ func (b *Builder) ticket(s *openSession, h *Header, body []byte, leaf string) er
 	case KindTicket:
 		return b.ticketOpens(s, in, h, body, leaf)
 	case KindRuling:
-		b.ruled(t, h, body)
+		var v Ruling
+		if b.decode(h, body, &v) {
+			b.ruled(t, h, &v)
+		}
 	case KindRelease:
 		b.released(s, t, h, body)
 	case KindTicketEnd:
@@ -56,6 +68,9 @@ func (b *Builder) ticket(s *openSession, h *Header, body []byte, leaf string) er
 		}
 		b.sameTicket(t, h, v.Ticket, v.Digest)
 		b.ticketEnds(t, h, v.State, v.Cause)
+		if v.State == stateStanding {
+			return b.stands(t, h)
+		}
 	}
 	return nil
 }
@@ -79,8 +94,10 @@ func (b *Builder) ticketOpens(s *openSession, in *openIntent, h *Header, body []
 		return nil //nolint:nilerr // noted as a problem
 	}
 	v := &t.bound
-	if v.Ticket != t.body.Ticket || v.Session != s.id.String() || v.Exchange != h.Exchange || s.body != nil &&
-		(v.Principal != s.body.Principal.Issuer+"|"+s.body.Principal.Name || v.Target != s.body.Target.Name || v.Role != s.body.Role || v.Database != s.body.Database) {
+	own := v.Session == s.id.String() && v.Exchange == h.Exchange
+	if v.Ticket != t.body.Ticket || own == t.body.Resubmitted || s.body != nil &&
+		(v.Principal != s.body.Principal.Issuer+"|"+s.body.Principal.Name || v.Subject != s.body.Principal.Subject || !slices.Equal(v.Actor, s.body.Principal.Actor) ||
+			v.Target != s.body.Target.Name || v.Role != s.body.Role || v.Database != s.body.Database) {
 		b.problem(Integrity, at(h.Index), "the ticket covers a request of another session, principal or target")
 	}
 	if i := in.body; i != nil && (cutCell(v.Text) != i.Text || v.Op != i.Op || !strings.HasPrefix(v.Config, i.Config)) {
@@ -89,7 +106,10 @@ func (b *Builder) ticketOpens(s *openSession, in *openIntent, h *Header, body []
 	if in.body != nil && (in.asks != "" || len(v.List) > 0) && in.asks != listDigest(v.List) {
 		b.problem(Integrity, at(h.Index), "the ticket covers another list than its exchange asks for")
 	}
-	return nil
+	if s.body != nil {
+		t.session, t.principal, t.target = s.id.String(), s.body.Principal.Issuer+"|"+s.body.Principal.Name, s.body.Target.Name
+	}
+	return b.opened(t, h)
 }
 
 // sameTicket checks that an entry is about the ticket of its exchange.
@@ -99,16 +119,15 @@ func (b *Builder) sameTicket(t *openTicket, h *Header, ticket, digest string) {
 	}
 }
 
-func (b *Builder) ruled(t *openTicket, h *Header, body []byte) {
-	var v Ruling
-	if !b.decode(h, body, &v) {
-		return
-	}
+func (b *Builder) ruled(t *openTicket, h *Header, v *Ruling) {
+	b.repeated(t, h, v)
 	b.sameTicket(t, h, v.Ticket, v.Digest)
 	_, twice := t.rulings[v.Person]
 	switch {
-	case t.end != "":
+	case t.end != "" && t.end != stateStanding:
 		b.problem(Integrity, at(h.Index), "a ruling on a ticket that was %s", t.end)
+	case t.end == stateStanding && v.Verdict == verdictGlass:
+		b.problem(Integrity, at(h.Index), "%s broke the glass for a request that nobody waits for", v.Person)
 	case twice:
 		b.problem(Integrity, at(h.Index), "%s ruled twice on one ticket", v.Person)
 	case v.Person == "" || v.Person == t.body.Requester || slices.Contains(t.body.Behind, v.Person):
@@ -120,7 +139,10 @@ func (b *Builder) ruled(t *openTicket, h *Header, body []byte) {
 	case v.Verdict == verdictGlass && utf8.RuneCountInString(strings.TrimSpace(v.Reason)) < minGlassReason:
 		b.problem(Integrity, at(h.Index), "%s broke the glass without a reason", v.Person)
 	}
-	t.rulings[v.Person] = v
+	if v.At.IsZero() {
+		v.At = h.Time
+	}
+	t.rulings[v.Person] = *v
 	t.order = append(t.order, v.Person)
 }
 
@@ -130,6 +152,7 @@ func (b *Builder) released(s *openSession, t *openTicket, h *Header, body []byte
 		return
 	}
 	b.sameTicket(t, h, v.Ticket, v.Digest)
+	b.allRepeated(t, h)
 	glass := ""
 	for _, name := range t.order {
 		switch r := t.rulings[name]; r.Verdict {
@@ -222,6 +245,7 @@ func (b *Builder) ticketEnds(t *openTicket, h *Header, state, cause string) {
 		return
 	}
 	t.end, t.cause = state, cause
+	b.tickets[t.body.Ticket] = state
 }
 
 // heldOutcome checks what came of a held request, and writes its row.
@@ -241,18 +265,23 @@ func (b *Builder) heldOutcome(s *openSession, in *openIntent, h *Header, o *Outc
 	}
 	if t.end == "" {
 		b.exception(t.index, "ticket-cut-off", "ticket %s has no end: the gateway stopped while it waited", t.body.Ticket)
-		t.end = "cut off"
+		b.ticketEnds(t, h, "cut off", "")
+	}
+	t.last, t.status = h.Index, o.Status
+	if t.end == stateStanding {
+		return nil // its row comes when it is known what became of it
 	}
 	if len(t.bound.List) > 0 && t.end == "released" {
-		l := s.lists[len(s.lists)-1]
-		l.exchange, l.last, l.status = h.Exchange, h.Index, o.Status
 		return nil // its row comes when it is known how many of its statements ran
 	}
-	return b.approvalRow(s, t, h.Exchange, h.Index, o.Status, t.end, t.cause)
+	return b.approvalRow(t, t.end, t.cause)
 }
 
 // approvalRow writes the row of a ticket.
-func (b *Builder) approvalRow(s *openSession, t *openTicket, exchange, last uint64, status, state, cause string) error {
+func (b *Builder) approvalRow(t *openTicket, state, cause string) error {
+	if t.session == "" { // not disclosed
+		return nil
+	}
 	var approved, denied []string
 	for _, name := range t.order {
 		switch t.rulings[name].Verdict {
@@ -264,8 +293,8 @@ func (b *Builder) approvalRow(s *openSession, t *openTicket, exchange, last uint
 			denied = append(denied, name)
 		}
 	}
-	return b.row(&popApprovals, t.index, last, t.leaf, t.header.Time,
-		t.body.Ticket, s.id.String(), strconv.FormatUint(exchange, 10), s.body.Principal.Issuer+"|"+s.body.Principal.Name, s.body.Target.Name,
-		strings.Join(t.bound.Rules, " "), t.body.Requester, state, strings.Join(approved, " "), strings.Join(denied, " "), cause, status,
+	return b.row(&popApprovals, t.index, max(t.last, t.index), t.leaf, t.header.Time,
+		t.body.Ticket, t.session, strconv.FormatUint(t.header.Exchange, 10), t.principal, t.target,
+		strings.Join(t.bound.Rules, " "), t.body.Requester, state, strings.Join(approved, " "), strings.Join(denied, " "), cause, t.status,
 		string(AppendTime(nil, t.bound.Expires)), t.body.Digest, t.bound.Text)
 }

@@ -171,11 +171,12 @@ type decisions struct {
 	tracker  requestTracker
 	policies map[string]*knownPolicy // by the digest's digits that intents name
 	latest   *knownPolicy
-	tickets  map[ID]*knownTicket // the latest of each session
-	held     map[ID][]Approvers  // what holds the latest request of each session, where that is held
-	rulings  uint64              // whose proofs hold
-	again    uint64              // decided again, with the same result
-	own      uint64              // the gateway's own refusals, such as limits
+	tickets  map[ID]*knownTicket     // the latest of each session
+	standing map[string]*knownTicket // those that may stand without a session
+	held     map[ID][]Approvers      // what holds the latest request of each session, where that is held
+	rulings  uint64                  // whose proofs hold
+	again    uint64                  // decided again, with the same result
+	own      uint64                  // the gateway's own refusals, such as limits
 	left     map[string]uint64
 }
 
@@ -318,6 +319,7 @@ func (d *decisions) ticket(h *Header, body []byte) error {
 			d.tickets = make(map[ID]*knownTicket)
 		}
 		d.tickets[h.Session] = t
+		d.mayStand(t)
 		if t.policy == nil || t.policy.Policy == nil {
 			d.skip(missingPolicy)
 			return nil
@@ -337,19 +339,28 @@ func (d *decisions) ticket(h *Header, body []byte) error {
 	if err := DecodeBody(body, &r); err != nil {
 		return err
 	}
-	t := d.tickets[h.Session]
+	t, when := d.tickets[h.Session], h.Time
+	if h.Session.IsZero() {
+		t = d.standing[r.Ticket]
+	}
 	if t == nil || t.policy == nil || t.policy.Policy == nil {
 		d.skip(missingPolicy)
 		return nil
 	}
-	err := t.policy.Ruling(&t.body, &r, h.Time)
+	repeated := t.body.Resubmitted && !r.At.IsZero()
+	if repeated {
+		when = r.At
+	}
+	err := t.policy.Ruling(&t.body, &r, when)
 	if err != nil && d.latest != nil && d.latest != t.policy && d.latest.Policy != nil {
-		err = d.latest.Ruling(&t.body, &r, h.Time) // people may have been named since the ticket was opened
+		err = d.latest.Ruling(&t.body, &r, when) // people may have been named since the ticket was opened
 	}
 	if err != nil {
 		return fmt.Errorf("the ruling by %s: %w", r.Person, err)
 	}
-	d.rulings++
+	if !repeated {
+		d.rulings++
+	}
 	return nil
 }
 

@@ -57,6 +57,9 @@ func (b *Builder) Finish(first time.Time) (*Summary, error) {
 			return nil, err
 		}
 	}
+	if err := b.standingOver(stateStanding); err != nil {
+		return nil, err
+	}
 	if err := b.identities(); err != nil {
 		return nil, err
 	}

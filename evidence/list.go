@@ -47,10 +47,6 @@ func (b *TicketBound) Unbound() string {
 // openList is what the builder keeps of a list that was let through.
 type openList struct {
 	ticket *openTicket
-	// Of the request that asked for it.
-	exchange uint64
-	last     uint64
-	status   string
 
 	seen     int  // requests of the session since
 	released int  // of its statements
@@ -176,7 +172,7 @@ func (b *Builder) listEnds(s *openSession, in *openIntent, h *Header, v *TicketE
 }
 
 // listRow writes the row of a list's ticket, with how many of its statements were let through.
-func (b *Builder) listRow(s *openSession, l *openList) error {
+func (b *Builder) listRow(l *openList) error {
 	state := fmt.Sprintf("released, %d of %d statements ran", l.released, len(l.ticket.bound.List))
-	return b.approvalRow(s, l.ticket, l.exchange, l.last, l.status, state, l.cause)
+	return b.approvalRow(l.ticket, state, l.cause)
 }

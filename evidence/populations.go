@@ -265,6 +265,8 @@ func (b *Builder) control(h *Header, body []byte, leaf string) error {
 		}
 	case KindAlert:
 		b.alert(nil, h, body)
+	case KindRuling, KindTicketEnd:
+		return b.standingEntry(h, body)
 	case KindRefused:
 		var v Refused
 		if b.decode(h, body, &v) {
@@ -279,6 +281,9 @@ func (b *Builder) boot(h *Header, body []byte, row func(*population, ...string) 
 	var v Boot
 	if !b.decode(h, body, &v) {
 		return nil
+	}
+	if err := b.standingOver("standing, ended by a restart"); err != nil {
+		return err
 	}
 	b.boots++
 	b.beatS = v.HeartbeatS

@@ -630,6 +630,8 @@ func (v *verifier) decide(h *Header, body *Disclosed) {
 	switch {
 	case !h.Session.IsZero():
 		wrong, odd, err = v.decisions.session(h, text)
+	case h.Kind == KindRuling && text != nil:
+		err = v.decisions.ticket(h, text)
 	case h.Kind == KindConfig && text != nil:
 		err = v.decisions.config(h, text)
 	}

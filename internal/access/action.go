@@ -214,6 +214,9 @@ type Approvers struct {
 	Quorum int
 	// Within is how long the request may wait; InTransaction how long inside of a transaction, 0 for not at all.
 	Within, InTransaction time.Duration
+	// Resubmit is how long after the request people can rule on it although its agent could not wait, 0 for not at all: it runs once
+	// the agent sends it again.
+	Resubmit time.Duration
 	// UnknownOwner: it can be released although nobody knows the person behind the request.
 	UnknownOwner bool
 	// BreakGlass are groups of people one of whom can release it in an emergency, without the quorum; nil for nobody.

@@ -19,6 +19,7 @@ type Ticket struct {
 	ID        string               `json:"id"`
 	Digest    string               `json:"digest"` // SHA-256 of Bound
 	State     string               `json:"state"`
+	Standing  bool                 `json:"standing,omitempty"` // its agent does not wait; it runs once the agent sends it again
 	Cause     string               `json:"cause,omitempty"`
 	Opened    time.Time            `json:"opened"`
 	Expires   time.Time            `json:"expires"`
@@ -41,7 +42,7 @@ type TicketRuling struct {
 func ticketOf(t *approval.Ticket) *Ticket {
 	state, cause := t.State()
 	out := &Ticket{
-		ID: t.ID.String(), Digest: t.Digest, State: string(state), Cause: cause, Opened: t.Opened, Expires: t.Asked.Bound.Expires,
+		ID: t.ID.String(), Digest: t.Digest, State: string(state), Standing: t.Standing(), Cause: cause, Opened: t.Opened, Expires: t.Asked.Bound.Expires,
 		Requester: t.Asked.Requester, Behind: t.Asked.Behind, Requires: t.Asked.Requires(), Bound: t.Bound, Rulings: []TicketRuling{},
 	}
 	for _, r := range t.Rulings() {
@@ -96,7 +97,7 @@ func (t *Ticket) SignIn() (acr []string, maxAge time.Duration) {
 
 // MayBreak reports whether a person may break the glass, as far as groups and persons go.
 func (t *Ticket) MayBreak(p *approval.Person) bool {
-	return !t.isOf(p) && len(t.Requires) > 0 && !slices.ContainsFunc(t.Requires, func(q evidence.Approvers) bool {
+	return !t.isOf(p) && !t.Standing && len(t.Requires) > 0 && !slices.ContainsFunc(t.Requires, func(q evidence.Approvers) bool {
 		return !slices.ContainsFunc(q.BreakGlass, func(g string) bool { return slices.Contains(p.Groups, g) })
 	})
 }

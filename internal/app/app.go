@@ -196,6 +196,7 @@ func (a *App) build(ctx context.Context) error {
 	}
 	desk := approval.NewDesk(a.log)
 	desk.Listen(a.herald)
+	desk.Book(bookEntries{a.book})
 	a.gate = enforce.New(enforce.Options{
 		TicketURL: a.ticketURL, Desk: desk, People: persons{a},
 		Verifier: a.verifier, Recorder: a.book.Ledger, Snapshot: snap, Release: a.cfg.Sync == config.SyncRelease, Log: a.log,

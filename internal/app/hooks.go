@@ -88,13 +88,21 @@ func (h *herald) counts() map[string]uint64 {
 	return maps.Clone(h.alerts)
 }
 
+// bookEntries records entries of no session.
+type bookEntries struct{ book *Book }
+
+// Record implements approval.Recorder.
+func (b bookEntries) Record(ctx context.Context, kind evidence.Kind, body any) error {
+	r, err := b.book.Ledger.Control(audit.NewClosing(kind, body))
+	if err == nil {
+		err = r.Wait(ctx)
+	}
+	return err
+}
+
 // lost records an alert about an alert that was not delivered.
 func (h *herald) lost(a *evidence.Alert) {
-	r, err := h.app.book.Ledger.Control(audit.NewClosing(evidence.KindAlert, a))
-	if err == nil {
-		err = r.Wait(context.Background())
-	}
-	if err != nil {
+	if err := (bookEntries{h.app.book}).Record(context.Background(), evidence.KindAlert, a); err != nil {
 		h.app.log.Error("an alert is not recorded", "text", a.Text, "err", err)
 	}
 	h.Alert(a)

@@ -36,6 +36,7 @@ var (
 	ErrTwice     = errors.New("you have ruled on this ticket already")
 	ErrTooMany   = errors.New("too many requests of this principal wait already")
 	ErrNoQuorum  = errors.New("nobody may rule on this request")
+	ErrStanding  = errors.New("its agent does not wait, so breaking the glass would run nothing: do it when the agent asks again")
 	ErrGlass     = errors.New("none of your groups may break the glass for all that hold this request")
 	ErrReason    = fmt.Errorf("who breaks the glass says why, in %d characters or more", minGlassReason)
 	errVerdict   = errors.New("a ruling approves, denies or breaks the glass")
@@ -54,6 +55,7 @@ type Listener interface {
 type Desk struct {
 	log      *slog.Logger
 	listener Listener
+	book     Recorder // takes entries about tickets that stand; nil lets none stand
 
 	mu      sync.Mutex
 	tickets map[evidence.ID]*Ticket
@@ -74,7 +76,7 @@ func (d *Desk) Open(ctx context.Context, a Asked) (*Ticket, error) {
 	if len(a.Requirements) == 0 || slices.ContainsFunc(a.Requirements, func(r Requirement) bool { return len(r.Groups) == 0 }) {
 		return nil, ErrNoQuorum
 	}
-	t := &Ticket{ID: evidence.NewID(), Opened: time.Now().UTC().Truncate(time.Microsecond), Asked: a, desk: d, done: make(chan struct{}), state: Open}
+	t := &Ticket{ID: evidence.NewID(), Opened: time.Now().UTC().Truncate(time.Microsecond), Asked: a, desk: d, done: make(chan struct{}), state: Open, rec: a.Recorder}
 	t.Asked.Bound.Ticket, t.Asked.Bound.Nonce = t.ID.String(), evidence.NewID().String()
 	t.Asked.Bound.Expires = a.Expires.UTC().Truncate(time.Microsecond)
 	if err := t.bind(); err != nil {
@@ -85,8 +87,7 @@ func (d *Desk) Open(ctx context.Context, a Asked) (*Ticket, error) {
 	if err := d.enter(t); err != nil {
 		return nil, err
 	}
-	body := evidence.Ticket{Ticket: t.ID.String(), Digest: t.Digest, Bound: t.Bound, Requires: a.Requires(), Requester: a.Requester, Behind: a.Behind}
-	if err := a.Recorder.Record(ctx, evidence.KindTicket, &body); err != nil {
+	if err := t.rec.Record(ctx, evidence.KindTicket, t.body()); err != nil {
 		d.leave(t)
 		t.mu.Lock()
 		t.state, t.cause = Void, "not recorded"
@@ -96,7 +97,7 @@ func (d *Desk) Open(ctx context.Context, a Asked) (*Ticket, error) {
 	d.changed(t, Open)
 	d.tell(t, Open)
 	t.mu.Lock()
-	t.timer = time.AfterFunc(time.Until(a.Expires), func() { t.endOpen(context.Background(), Expired, "nobody ruled in time") })
+	t.timer = time.AfterFunc(time.Until(a.Expires), func() { t.expire(context.Background()) })
 	t.mu.Unlock()
 	return t, nil
 }
@@ -211,11 +212,7 @@ func (d *Desk) Rule(ctx context.Context, id evidence.ID, digest string, r Ruling
 	if err := t.may(&r); err != nil {
 		return "", err
 	}
-	err = t.Asked.Recorder.Record(ctx, evidence.KindRuling, &evidence.Ruling{
-		Ticket: t.ID.String(), Digest: t.Digest, Person: r.Person.Name, Identity: r.Person.Identity, Groups: r.Person.Groups,
-		Verdict: string(r.Verdict), Reason: r.Reason, Proof: r.Proof,
-	})
-	if err != nil {
+	if err := t.rec.Record(ctx, evidence.KindRuling, t.said(&r)); err != nil {
 		return "", fmt.Errorf("the ruling cannot be recorded, so it does not count: %w", err)
 	}
 	if r.Verdict == BreakGlass {
@@ -246,7 +243,7 @@ func (t *Ticket) alarm(ctx context.Context, r *Ruling) error {
 		Alert: evidence.NewID().String(), What: evidence.AlertBreakGlass, Ticket: t.ID.String(), Person: r.Person.Name, Principal: b.Principal, Target: b.Target,
 		Text: fmt.Sprintf("%s broke the glass for a request of %s on %s (rules: %s)", r.Person.Name, b.Principal, b.Target, strings.Join(b.Rules, ", ")),
 	}
-	if err := t.Asked.Recorder.Record(ctx, evidence.KindAlert, a); err != nil {
+	if err := t.rec.Record(ctx, evidence.KindAlert, a); err != nil {
 		return err
 	}
 	if l := t.desk.listener; l != nil {
@@ -265,6 +262,8 @@ func (t *Ticket) may(r *Ruling) error {
 		return fmt.Errorf("%w: it is %s", ErrFinal, t.state)
 	case p.Agent || p.Name == "":
 		return ErrAgent
+	case t.standing && r.Verdict == BreakGlass:
+		return ErrStanding
 	case p.Name == t.Asked.Requester || slices.Contains(t.Asked.Behind, p.Name):
 		return ErrSelf
 	}

@@ -25,7 +25,7 @@ import (
 // State is where a ticket stands. All but Open are final, and Approved becomes Released or Void.
 type State string
 
-// States of a ticket.
+// States of a ticket. One that stands without its agent is Open or Approved.
 const (
 	Open      State = "open"
 	Approved  State = "approved"  // enough people approved; the request is about to be judged again
@@ -158,7 +158,7 @@ func (a *Asked) Requires() (list []evidence.Approvers) {
 func RequirementEntry(r *Requirement) evidence.Approvers {
 	return evidence.Approvers{
 		Rule: r.Rule, Groups: r.Groups, Quorum: max(r.Quorum, 1), UnknownOwner: r.UnknownOwner, BreakGlass: r.BreakGlass,
-		BeforeImage: r.BeforeImage, ACR: r.ACR, AMR: r.AMR, MaxAuthAge: int64(r.MaxAuthAge / time.Second),
+		BeforeImage: r.BeforeImage, Resubmit: int64(r.Resubmit / time.Second), ACR: r.ACR, AMR: r.AMR, MaxAuthAge: int64(r.MaxAuthAge / time.Second),
 	}
 }
 
@@ -173,14 +173,17 @@ type Ticket struct {
 	desk *Desk
 	done chan struct{} // closed at the first state other than Open
 
-	// ruling is held while rulings, their alerts, and the end or release become durable: one comes after the other.
+	// ruling is held while rulings, their alerts, and the end or release become durable: one comes after the other. It guards rec, to which
+	// the entries go: that of the request, or the book's own while the ticket stands.
 	ruling sync.Mutex
+	rec    Recorder
 
-	mu      sync.Mutex
-	state   State
-	cause   string
-	rulings []Ruling
-	timer   *time.Timer
+	mu       sync.Mutex
+	state    State
+	cause    string
+	rulings  []Ruling
+	timer    *time.Timer
+	standing bool // its agent does not wait
 	listed  int  // statements of its list that were let through
 	over    bool // no further one is
 }
@@ -211,7 +214,7 @@ func (t *Ticket) turn(from, to State, cause string, then func()) bool {
 		return false
 	}
 	t.state, t.cause = to, cause
-	if from == Open {
+	if to != Approved { // which still expires if it stands
 		t.timer.Stop()
 	}
 	t.mu.Unlock()
@@ -225,13 +228,13 @@ func (t *Ticket) turn(from, to State, cause string, then func()) bool {
 }
 
 // end makes a ticket that is not released final, and records that. An end that cannot be recorded counts all the
-// same: nothing is released by it.
+// same: nothing is released by it. Callers hold t.ruling.
 func (t *Ticket) end(ctx context.Context, from, to State, cause string) bool {
 	return t.turn(from, to, cause, func() { t.recordEnd(ctx, to, cause) })
 }
 
 func (t *Ticket) recordEnd(ctx context.Context, to State, cause string) {
-	if err := t.Asked.Recorder.Record(ctx, evidence.KindTicketEnd, &evidence.TicketEnd{
+	if err := t.rec.Record(ctx, evidence.KindTicketEnd, &evidence.TicketEnd{
 		Ticket: t.ID.String(), Digest: t.Digest, State: string(to), Cause: cause,
 	}); err != nil {
 		t.desk.log.Error("the end of a ticket is not recorded", "ticket", t.ID.String(), "err", err)
@@ -253,6 +256,8 @@ func (t *Ticket) endOpen(ctx context.Context, to State, cause string) bool {
 
 // Void ends an approved ticket that was judged otherwise at the release.
 func (t *Ticket) Void(ctx context.Context, cause string) bool {
+	t.ruling.Lock()
+	defer t.ruling.Unlock()
 	return t.end(ctx, Approved, Void, cause)
 }
 
@@ -272,7 +277,7 @@ func (t *Ticket) Release(ctx context.Context, config, fingerprint string) error 
 		}
 	}
 	var err error
-	if !t.turn(Approved, Released, "", func() { err = t.Asked.Recorder.Record(ctx, evidence.KindRelease, &r) }) {
+	if !t.turn(Approved, Released, "", func() { err = t.rec.Record(ctx, evidence.KindRelease, &r) }) {
 		state, _ := t.State()
 		return fmt.Errorf("ticket %s is %s", t.ID, state)
 	}

@@ -108,6 +108,9 @@ func stateOf(t *admin.Ticket) string {
 	if slices.ContainsFunc(t.Rulings, func(r admin.TicketRuling) bool { return r.Verdict == string(approval.BreakGlass) }) {
 		return t.State + " (break-glass)"
 	}
+	if t.Standing {
+		return t.State + " (its agent does not wait)"
+	}
 	return t.State
 }
 

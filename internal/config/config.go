@@ -239,6 +239,9 @@ type Approvers struct {
 	Within Duration `yaml:"within"`
 	// InTransaction is how long a request waits inside of a transaction, whose locks it keeps meanwhile. Default not at all.
 	InTransaction Duration `yaml:"in_transaction"`
+	// Resubmit is how long people can rule on a request after it came although its agent could not wait for them: approved, it runs
+	// when the agent sends it again, once. Default not at all.
+	Resubmit Duration `yaml:"resubmit"`
 	// Owner is "unknown-ok" where a request may be released although nobody knows the person behind it.
 	Owner string `yaml:"owner"`
 	// BreakGlass are groups of people one of whom may release it in an emergency, without the quorum. It needs a webhook that

@@ -118,6 +118,8 @@ func (ld *loader) approvers(at source, a *Approvers) *access.Approvers {
 		ld.problem(at, "approvers", "groups must name who may approve")
 	case a.Quorum < 0:
 		ld.problem(at, "approvers", "quorum must be 1 or more")
+	case a.Resubmit > 0 && time.Duration(a.Resubmit) <= a.Within.Or(DefaultWithin):
+		ld.problem(at, "approvers", "resubmit (%s) must be longer than within (%s), how long the agent itself waits", time.Duration(a.Resubmit), a.Within.Or(DefaultWithin))
 	case slices.Contains(a.BreakGlass, ""):
 		ld.problem(at, "approvers", "break_glass must name groups")
 	}
@@ -127,6 +129,7 @@ func (ld *loader) approvers(at source, a *Approvers) *access.Approvers {
 	ld.oneOf(at, "approvers.owner", a.Owner, "", "unknown-ok")
 	return &access.Approvers{
 		Groups: a.Groups, Quorum: max(a.Quorum, 1), Within: a.Within.Or(DefaultWithin), InTransaction: time.Duration(a.InTransaction),
+		Resubmit: time.Duration(a.Resubmit).Truncate(time.Second),
 		UnknownOwner: a.Owner == "unknown-ok", BreakGlass: a.BreakGlass, BeforeImage: a.BeforeImage, ACR: a.ACR, AMR: a.AMR, MaxAuthAge: time.Duration(a.MaxAuthAge).Truncate(time.Second),
 	}
 }

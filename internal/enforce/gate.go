@@ -87,8 +87,19 @@ func New(o Options) *Gate {
 // Snapshot returns the configuration in force.
 func (g *Gate) Snapshot() *Snapshot { return g.snap.Load() }
 
-// SetSnapshot puts a new configuration into force. Running sessions keep theirs.
-func (g *Gate) SetSnapshot(s *Snapshot) { g.snap.Store(s) }
+// SetSnapshot puts a new configuration into force. Running sessions keep theirs. Tickets that stand end: they were for the old one.
+func (g *Gate) SetSnapshot(s *Snapshot) {
+	if old := g.snap.Swap(s); old.SHA256 != s.SHA256 {
+		g.endStanding("", "the configuration has changed")
+	}
+}
+
+// endStanding ends the tickets whose agents do not wait, of a principal or ("") of all.
+func (g *Gate) endStanding(principal, cause string) {
+	if g.desk != nil {
+		g.desk.EndStanding(context.Background(), principal, cause)
+	}
+}
 
 // Err returns why the gate is closed, or nil. A closed gate refuses every new exchange.
 func (g *Gate) Err() error {
@@ -187,6 +198,7 @@ func (g *Gate) Session(id evidence.ID) *Session {
 // every session was closed by its engine, or ctx's cause when even that takes too long.
 func (g *Gate) Shutdown(ctx context.Context, hard context.Context) error {
 	why := &access.DenyError{Code: access.CodeShutdown, Rule: "gate", Reason: "the gateway is shutting down"}
+	defer g.endStanding("", "the gateway stopped")
 	g.mu.Lock()
 	g.closing.Store(why)
 	g.mu.Unlock()

@@ -43,7 +43,8 @@ type Waiting struct {
 	Ticket  evidence.ID
 	Rule    string
 	Reason  string
-	Expires time.Time
+	Expires time.Time // the end of the wait
+	Stands  time.Time // until when people can rule although the agent does not wait, zero for the same
 	Link    string // where people rule, "" if there is no such page
 	First   bool
 }
@@ -82,12 +83,16 @@ func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *acc
 		return refuse(orElse(d.Reason, "a person must approve this")+"; it cannot wait inside of a transaction", nil)
 	}
 	p := s.Principal()
-	asked := x.asked(p, a, d, h, time.Now().Add(within))
-	h.look(ctx, a, &asked.Bound)
-	if why := asked.Compares(); why != "" {
-		return refuse(why, nil)
+	until := time.Now().Add(within)
+	asked := x.asked(p, a, d, h, until)
+	t, err := s.gate.desk.Resume(ctx, &asked)
+	if t == nil && err == nil {
+		h.look(ctx, a, &asked.Bound)
+		if why := asked.Compares(); why != "" {
+			return refuse(why, nil)
+		}
+		t, err = s.gate.desk.Open(ctx, asked)
 	}
-	t, err := s.gate.desk.Open(ctx, asked)
 	if err != nil {
 		why := "the request cannot wait for a person"
 		if errors.Is(err, approval.ErrTooMany) || errors.Is(err, approval.ErrNoQuorum) {
@@ -95,7 +100,7 @@ func (x *Exchange) await(ctx context.Context, a *access.Action, h *Holding) *acc
 		}
 		return refuse(why, err)
 	}
-	if deny := x.wait(ctx, t, d, h); deny != nil {
+	if deny := x.wait(ctx, t, d, h, until); deny != nil {
 		return deny
 	}
 	state, cause := t.State()
@@ -161,6 +166,9 @@ func (x *Exchange) asked(p *access.Principal, a *access.Action, d *access.Decisi
 	if s.gate.people != nil {
 		asked.Requester, asked.Behind = s.gate.people.Behind(p)
 	}
+	if stands := time.Now().Add(asked.Stands()); stands.After(asked.Expires) {
+		asked.Expires = stands
+	}
 	return asked
 }
 
@@ -181,8 +189,9 @@ func (x *Exchange) Forgo(reason string) {
 	x.hold, x.due = nil, nil
 }
 
-// wait blocks until the ticket is decided. Whatever ends the wait from this side withdraws it.
-func (x *Exchange) wait(ctx context.Context, t *approval.Ticket, d *access.Decision, h *Holding) *access.DenyError {
+// wait blocks until the ticket is decided, or until a time if it stands without the agent. Whatever else ends the wait from this
+// side withdraws it; only an agent that cannot wait may leave it standing.
+func (x *Exchange) wait(ctx context.Context, t *approval.Ticket, d *access.Decision, h *Holding, until time.Time) *access.DenyError {
 	s := x.s
 	over := context.WithoutCancel(ctx)
 	withdraw := func(cause string, deny *access.DenyError) *access.DenyError {
@@ -194,13 +203,37 @@ func (x *Exchange) wait(ctx context.Context, t *approval.Ticket, d *access.Decis
 		}
 		return deny
 	}
+	leave := func(cause string, deny *access.DenyError) *access.DenyError {
+		switch {
+		case !t.Stand(over, cause):
+			return withdraw(cause, deny)
+		case deny != errLeft:
+			return deny
+		}
+		return &access.DenyError{
+			Code: access.CodeApproval, Rule: d.Rule, Reason: fmt.Sprintf("nobody waits for this any more (%s); people can rule on it until %s",
+				cause, t.Asked.Bound.Expires.Format(time.RFC3339)), Hint: "Send exactly the same again.",
+		}
+	}
 	if !s.setWaiting(true) {
-		return withdraw("the identity expired", errExpired())
+		return leave("the identity expired", errExpired())
 	}
 	defer s.setWaiting(false)
 	waiting := Waiting{Ticket: t.ID, Rule: d.Rule, Reason: d.Reason, Expires: t.Asked.Bound.Expires, First: true}
+	var patience <-chan time.Time
+	if t.Asked.Stands() > 0 && until.Before(waiting.Expires) {
+		waiting.Stands, waiting.Expires = waiting.Expires, until
+		timer := time.NewTimer(time.Until(until))
+		defer timer.Stop()
+		patience = timer.C
+	}
 	if s.gate.ticketURL != nil {
 		waiting.Link = s.gate.ticketURL(t.ID.String())
+	}
+	select {
+	case <-t.Done(): // while it stood
+		return nil
+	default:
 	}
 	again := time.NewTicker(noticeEvery)
 	defer again.Stop()
@@ -213,8 +246,13 @@ func (x *Exchange) wait(ctx context.Context, t *approval.Ticket, d *access.Decis
 		case <-t.Done():
 			return nil
 		case cause := <-h.Gone:
-			return withdraw(cause, errLeft)
+			return leave(cause, errLeft)
+		case <-patience:
+			return leave("nobody ruled while it waited", errLeft)
 		case <-s.ctx.Done():
+			if why := s.over(); why.Code == access.CodeExpired {
+				return leave("the identity expired", why)
+			}
 			return withdraw("the session ended", s.over())
 		case <-ctx.Done():
 			return withdraw("the session ended", s.over())

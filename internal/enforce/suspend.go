@@ -27,6 +27,7 @@ func (s *Suspension) deny() *access.DenyError {
 // Suspend ends the principal's open sessions, with what they run and what waits for people, and admits none of it until
 // Resume. It returns how many sessions it ended.
 func (g *Gate) Suspend(s Suspension) (ended int) {
+	defer g.endStanding(s.Principal, "its principal was suspended")
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.suspended[s.Principal] = s

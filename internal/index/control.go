@@ -36,6 +36,10 @@ func (b *batch) control(e *entry) error {
 		return b.config(e)
 	case evidence.KindAlert:
 		return b.alert(e)
+	case evidence.KindRuling:
+		return b.standingRuling(e)
+	case evidence.KindTicketEnd:
+		return b.standingEnds(e)
 	}
 	return b.continuity(e)
 }
@@ -133,6 +137,9 @@ func (b *batch) continuity(e *entry) error {
 		var boot evidence.Boot
 		if !e.decode(&boot) {
 			break
+		}
+		if err := b.standingOver(e); err != nil {
+			return err
 		}
 		b.st.HeartbeatS = int64(max(boot.HeartbeatS, 0))
 		if b.st.Origin == "" {

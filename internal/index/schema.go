@@ -78,6 +78,8 @@ CREATE TABLE ticket_row (entry INTEGER PRIMARY KEY, last_entry INTEGER NOT NULL,
 	session INTEGER NOT NULL, exchange INTEGER, body TEXT NOT NULL, ticket TEXT, digest TEXT, rules TEXT, requester TEXT, requires TEXT, expires TEXT,
 	state TEXT, cause TEXT, approved_by TEXT, ended TEXT, ended_us INTEGER);
 CREATE INDEX ticket_exchange ON ticket_row (session, exchange);
+CREATE INDEX ticket_name ON ticket_row (ticket);
+CREATE INDEX ticket_standing ON ticket_row (entry) WHERE state = 'standing';
 CREATE TABLE ruling_row (entry INTEGER PRIMARY KEY, time TEXT NOT NULL, time_us INTEGER NOT NULL, session INTEGER NOT NULL, exchange INTEGER,
 	body TEXT NOT NULL, ticket TEXT, person TEXT, identity TEXT, groups TEXT, verdict TEXT, reason TEXT, proof TEXT);
 CREATE INDEX ruling_session ON ruling_row (session)`

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/gatebook/gatebook/evidence"
@@ -110,6 +111,9 @@ func (q *requests) notice(w enforce.Waiting) error {
 	left := time.Until(w.Expires).Round(time.Second)
 	text := fmt.Sprintf("gatebook: this waits for a person (rule %s), ticket %s, at most until %s (%s)", w.Rule, w.Ticket, w.Expires.Format(time.RFC3339), left)
 	detail, hint := w.Reason, w.Link
+	if !w.Stands.IsZero() {
+		detail = strings.TrimSpace(fmt.Sprintf("%s\nPeople can rule until %s: send exactly the same again if you cannot wait.", detail, w.Stands.Format(time.RFC3339)))
+	}
 	if !w.First {
 		text = fmt.Sprintf("gatebook: still waiting, ticket %s, %s left", w.Ticket, left)
 		detail, hint = "", ""
