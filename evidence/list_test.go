@@ -31,7 +31,7 @@ func newListBook(t *testing.T) *listBook {
 // bind makes the ticket one that covers a list.
 func (b *listBook) bind(list []Listed) {
 	bound := string(meta(b.t, &TicketBound{
-		Ticket: "k7q2m9xdsv4hplfn", Session: ana.id.String(), Exchange: 3, Principal: "ci|ana", Target: "orders", Role: "default", Op: "request", Text: "SET gatebook.request = '…'",
+		Ticket: "k7q2m9xdsv4hplfn", Session: ana.id.String(), Exchange: 3, Principal: "ci|ana", Subject: "ana", Target: "orders", Role: "default", Op: "request", Text: "SET gatebook.request = '…'",
 		List: list, Rules: []string{"deletes"}, Config: "cdcd", Expires: storyBegin.Add(time.Hour),
 	}))
 	d := sha256.Sum256([]byte(bound))
@@ -110,6 +110,9 @@ func (b *listBook) built(entries []entryRec) (problems []string, approvals strin
 		if err := builder.Entry(AppendHeader(nil, h), h, d, recs[i].reason); err != nil {
 			b.t.Fatal(err)
 		}
+	}
+	if _, err := builder.Finish(storyBegin); err != nil {
+		b.t.Fatal(err)
 	}
 	for _, p := range builder.problems {
 		problems = append(problems, p.What)

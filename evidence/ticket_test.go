@@ -24,7 +24,7 @@ func heldEntry(t *testing.T, k Kind, v any) entryRec {
 func newHeldBook(t *testing.T, requires ...Approvers) *heldBook {
 	t.Helper()
 	bound := string(meta(t, &TicketBound{
-		Ticket: "k7q2m9xdsv4hplfn", Session: ana.id.String(), Exchange: 3, Principal: "ci|ana", Target: "orders", Role: "default", Op: "query", Text: "DELETE FROM t",
+		Ticket: "k7q2m9xdsv4hplfn", Session: ana.id.String(), Exchange: 3, Principal: "ci|ana", Subject: "ana", Target: "orders", Role: "default", Op: "query", Text: "DELETE FROM t",
 		Rules: []string{"deletes"}, Config: "cdcd", Expires: storyBegin.AddDate(1, 0, 0),
 	}))
 	d := sha256.Sum256([]byte(bound))

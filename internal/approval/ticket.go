@@ -262,11 +262,13 @@ func (t *Ticket) Void(ctx context.Context, cause string) bool {
 }
 
 // Release records that the request is let through and waits until that is durable. fingerprint is that of the rows now, "" where no
-// rule asks. It succeeds once. After an
-// error nothing may be forwarded.
+// rule asks. It succeeds once, and not while the ticket stands without its agent. After an error nothing may be forwarded.
 func (t *Ticket) Release(ctx context.Context, config, fingerprint string) error {
 	t.ruling.Lock()
 	defer t.ruling.Unlock()
+	if t.Standing() {
+		return fmt.Errorf("ticket %s: nobody waits for it", t.ID)
+	}
 	r := evidence.Release{Ticket: t.ID.String(), Digest: t.Digest, Config: config, Fingerprint: fingerprint, List: len(t.Asked.Bound.List)}
 	for _, ruling := range t.Rulings() {
 		switch ruling.Verdict {
