@@ -184,8 +184,8 @@ type Ticket struct {
 	rulings  []Ruling
 	timer    *time.Timer
 	standing bool // its agent does not wait
-	listed  int  // statements of its list that were let through
-	over    bool // no further one is
+	listed   int  // statements of its list that were let through
+	over     bool // no further one is
 }
 
 // State returns where the ticket stands, and why.

@@ -129,7 +129,7 @@ func (ld *loader) approvers(at source, a *Approvers) *access.Approvers {
 	ld.oneOf(at, "approvers.owner", a.Owner, "", "unknown-ok")
 	return &access.Approvers{
 		Groups: a.Groups, Quorum: max(a.Quorum, 1), Within: a.Within.Or(DefaultWithin), InTransaction: time.Duration(a.InTransaction),
-		Resubmit: time.Duration(a.Resubmit).Truncate(time.Second),
+		Resubmit:     time.Duration(a.Resubmit).Truncate(time.Second),
 		UnknownOwner: a.Owner == "unknown-ok", BreakGlass: a.BreakGlass, BeforeImage: a.BeforeImage, ACR: a.ACR, AMR: a.AMR, MaxAuthAge: time.Duration(a.MaxAuthAge).Truncate(time.Second),
 	}
 }

@@ -45,7 +45,7 @@ type Waiting struct {
 	Reason  string
 	Expires time.Time // the end of the wait
 	Stands  time.Time // until when people can rule although the agent does not wait, zero for the same
-	Link    string // where people rule, "" if there is no such page
+	Link    string    // where people rule, "" if there is no such page
 	First   bool
 }
 
