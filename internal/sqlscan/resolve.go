@@ -26,6 +26,15 @@ type Relation struct {
 	Name
 	// Columns by name, nil if not known.
 	Columns []string
+	// OID is its number in the target's catalog, and Numbers and Types are those of its columns (attnum, atttypid), in the order of Columns.
+	OID     uint32
+	Numbers []int16
+	Types   []uint32
+	// View is the query of a view or a materialised view, "" for others. Generated are the expressions of generated columns by name.
+	View      string
+	Generated map[string]string
+	// Kin are relations whose rows are among its, or that its rows are among: parents, children and partitions.
+	Kin []*Relation
 	// Plain: a table whose rows are read from the table and nothing else: no view, no foreign table, no row security, no rules,
 	// and its children are plain too.
 	Plain bool

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gatebook/gatebook/internal/access"
@@ -18,6 +19,7 @@ import (
 const (
 	textRelations = `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relrowsecurity,
  (SELECT string_agg(a.attname, E'\x01' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+ (SELECT string_agg(a.attnum || ' ' || a.atttypid, ' ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
  (SELECT string_agg(DISTINCT a.atttypid::text, ' ') FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384)
  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname <> 'pg_toast'`
 
@@ -34,6 +36,9 @@ const (
  UNION ALL SELECT indrelid, 'r', pg_get_expr(indpred, indrelid) FROM pg_index WHERE indpred IS NOT NULL
  UNION ALL SELECT stxrelid, 'r', pg_get_expr(stxexprs, stxrelid) FROM pg_statistic_ext WHERE stxexprs IS NOT NULL
  UNION ALL SELECT partrelid, 'r', pg_get_expr(partexprs, partrelid) FROM pg_partitioned_table WHERE partexprs IS NOT NULL`
+
+	textGenerated = `SELECT d.adrelid, a.attname, pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d
+ JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE a.attgenerated <> ''`
 
 	// Operator classes compare and hash values: those of an index or a partition key when the table is planned for, the default
 	// one of a type wherever values of it are sorted, grouped or compared.
@@ -135,9 +140,10 @@ func readCatalog(ctx context.Context, s *enforce.Session, u *upstream) (*sqlscan
 		{textTypes, 10, r.typ},
 		{textFunctions, 4, func(row []string) { routine(r.cat.Functions, row) }},
 		{textOperators, 4, func(row []string) { routine(r.cat.Operators, row) }},
-		{textRelations, 7, r.relation},
+		{textRelations, 8, r.relation},
 		{textViews, 2, func(row []string) { r.views[row[0]] = row[1] }},
 		{textExpressions, 3, r.expression},
+		{textGenerated, 3, r.generated},
 		{textClasses, 3, r.class},
 		{textTriggers, 3, r.trigger},
 		{textRules, 1, r.rule},
@@ -156,6 +162,7 @@ func readCatalog(ctx context.Context, s *enforce.Session, u *upstream) (*sqlscan
 		}
 	}
 	r.compose()
+	r.relate()
 	r.inherit()
 	r.typed()
 	r.lookThrough()
@@ -221,8 +228,36 @@ func (r *catalogReader) relation(row []string) {
 	}
 	rel.Plain = (row[3] == "r" || row[3] == "p") && row[4] == "f"
 	r.byOID[row[0]], r.kinds[row[0]] = rel, row[3]
-	r.types[row[0]] = strings.Fields(row[6])
+	r.types[row[0]] = strings.Fields(row[7])
+	rel.OID = number(row[0])
+	for i, n := range strings.Fields(row[6]) {
+		if i%2 == 0 {
+			rel.Numbers = append(rel.Numbers, int16(number(n))) //nolint:gosec // a column's number
+		} else {
+			rel.Types = append(rel.Types, number(n))
+		}
+	}
 	r.cat.Relations[rel.Name.Name] = append(r.cat.Relations[rel.Name.Name], rel)
+}
+
+// number reads an object's number; 0, which is none, for what is not one.
+func number(text string) uint32 {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(n)
+}
+
+func (r *catalogReader) generated(row []string) {
+	rel := r.byOID[row[0]]
+	if rel == nil {
+		return
+	}
+	if rel.Generated == nil {
+		rel.Generated = map[string]string{}
+	}
+	rel.Generated[row[1]] = row[2]
 }
 
 func (r *catalogReader) expression(row []string) {
@@ -277,6 +312,22 @@ func (r *catalogReader) cascade(row []string) {
 	if rel != nil && child != nil {
 		rel.Changing = append(rel.Changing, sqlscan.Object{Kind: "relation", Name: child.Name, Effect: access.EffectWrite})
 		rel.Writing |= child.Writing
+	}
+}
+
+// relate gives relations their views' queries and their kin.
+func (r *catalogReader) relate() {
+	for oid, text := range r.views {
+		if rel := r.byOID[oid]; rel != nil {
+			rel.View = text
+		}
+	}
+	for child, parents := range r.parents {
+		for _, parent := range parents {
+			if c, p := r.byOID[child], r.byOID[parent]; c != nil && p != nil {
+				c.Kin, p.Kin = append(c.Kin, p), append(p.Kin, c)
+			}
+		}
 	}
 }
 

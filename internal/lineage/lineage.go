@@ -1,0 +1,233 @@
+// Package lineage proves where the values of a statement's answer come from:
+// which masked columns each result column may hold values of, and what else
+// the statement does with masked columns.
+//
+// It reads the statement's own parse tree with the target's catalog; names of
+// results prove nothing. Whatever it cannot follow may hold anything: such a
+// value comes from Unknown, and such a statement is refused. A name may stand
+// for every relation of that name in any schema, since the search path is the
+// agent's own.
+//
+// Four things tell something of a masked column all the same, and are not
+// followed: whether it is NULL, how many rows are not NULL, how many rows
+// there are, and the time that a statement takes.
+package lineage
+
+import (
+	"slices"
+	"strings"
+
+	pgquery "github.com/sqlc-dev/oliphant"
+
+	"github.com/gatebook/gatebook/internal/sqlscan"
+)
+
+// Column is a column of a relation at the target.
+type Column struct {
+	Relation sqlscan.Name
+	Name     string
+}
+
+// String returns "schema.relation.column".
+func (c Column) String() string {
+	if c == Unknown {
+		return "what the gateway cannot follow"
+	}
+	return c.Relation.String() + "." + c.Name
+}
+
+// Unknown stands for values that may come from anywhere.
+var Unknown = Column{Name: "*"}
+
+// Set are masked columns, sorted and each once.
+type Set []Column
+
+func compare(a, b Column) int {
+	for _, c := range []int{strings.Compare(a.Relation.Schema, b.Relation.Schema), strings.Compare(a.Relation.Name, b.Relation.Name)} {
+		if c != 0 {
+			return c
+		}
+	}
+	return strings.Compare(a.Name, b.Name)
+}
+
+// Has reports whether a column is among them.
+func (s Set) Has(c Column) bool {
+	_, ok := slices.BinarySearchFunc(s, c, compare)
+	return ok
+}
+
+// with returns the columns of both.
+func (s Set) with(others ...Set) Set {
+	out := s
+	for _, o := range others {
+		switch {
+		case len(o) == 0:
+		case len(out) == 0:
+			out = o
+		default:
+			for _, c := range o {
+				if at, ok := slices.BinarySearchFunc(out, c, compare); !ok {
+					out = slices.Insert(slices.Clone(out), at, c)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// Cell is one column of an answer.
+type Cell struct {
+	Name string
+	// From are the masked columns whose values it may hold or depend on; none if it is harmless.
+	From Set
+	// Plain: it is the value of the one column in From itself, unchanged. The target's description of the answer says the same,
+	// unless the rows were sorted or joined out of several.
+	Plain bool
+}
+
+// How says what a statement does with a masked column besides putting it out.
+type How string
+
+// What tells something of a column's values.
+const (
+	Filters  How = "filters by"
+	Joins    How = "joins by"
+	Sorts    How = "sorts by"
+	Groups   How = "groups by"
+	Compares How = "compares" // DISTINCT, UNION, INTERSECT, EXCEPT
+	Computes How = "computes with"
+)
+
+// Use is one thing that a statement does with masked columns.
+type Use struct {
+	How How
+	Of  Set
+}
+
+// Answer is what is proven of one statement. It is immutable.
+type Answer struct {
+	// Verb is a word for the statement in messages.
+	Verb string
+	// Rows: it returns rows, or sends COPY data.
+	Rows bool
+	// Cells are the columns of these rows, in order. Open: it may have others between or behind them, which hold values
+	// of Rest at most.
+	Cells []Cell
+	Open  bool
+	Rest  Set
+	// Uses are what it does with masked columns besides, each once.
+	Uses []Use
+	// Refuse says why it cannot pass however masked columns may be used, "" if nothing forbids it.
+	Refuse string
+	// Fetches is the cursor or portal of which it returns rows, "" for none.
+	Fetches string
+	// Touches: it names a relation with a masked column, or may run into one.
+	Touches bool
+}
+
+// From are all masked columns that the answer may hold values of.
+func (a *Answer) From() Set {
+	all := a.Rest
+	for _, c := range a.Cells {
+		all = all.with(c.From)
+	}
+	return all
+}
+
+// Schema is a catalog with what is masked in it. It is safe for concurrent use.
+type Schema struct {
+	cat    *sqlscan.Catalog
+	fields map[*sqlscan.Relation][]field
+}
+
+// New looks through a catalog: views, generated columns, and tables of the same rows take part in what is masked.
+func New(cat *sqlscan.Catalog, masked func(Column) bool) *Schema {
+	s := &Schema{cat: cat, fields: map[*sqlscan.Relation][]field{}}
+	b := &builder{s: s, masked: masked, busy: map[*sqlscan.Relation]bool{}}
+	for _, list := range cat.Relations {
+		for _, rel := range list {
+			b.relation(rel)
+		}
+	}
+	return s
+}
+
+// Of returns the masked columns behind a column of a relation, by its position from 0, and whether there is such a one.
+func (s *Schema) Of(rel *sqlscan.Relation, position int) (Set, bool) {
+	fields := s.fields[rel]
+	if position < 0 || position >= len(fields) {
+		return nil, false
+	}
+	return fields[position].from, true
+}
+
+// Masks reports whether anything is masked in the database.
+func (s *Schema) Masks() bool {
+	for _, fields := range s.fields {
+		if slices.ContainsFunc(fields, func(f field) bool { return len(f.from) > 0 }) {
+			return true
+		}
+	}
+	return false
+}
+
+// Text returns what is proven of each statement of a text. made names tables that the session has made since the catalog was read,
+// and whose rows are therefore its own. ok is false for a text that is not understood at all.
+func (s *Schema) Text(text string, made func(sqlscan.Name) bool) (answers []Answer, ok bool) {
+	tree := sqlscan.Parse(text)
+	if tree == nil {
+		return nil, false
+	}
+	scan := sqlscan.Analyse(text)
+	if scan.Opaque != "" || len(scan.Statements) != len(tree.Stmts) {
+		return nil, false
+	}
+	for i, raw := range tree.Stmts {
+		answers = append(answers, s.statement(raw.Stmt, &scan.Statements[i], made))
+	}
+	return answers, true
+}
+
+// field is a column of something that rows are read from.
+type field struct {
+	name string
+	// wild: the target gives it a name that is not known here. maybe: it may not be there at all.
+	wild, maybe bool
+	from        Set
+	plain       bool
+}
+
+// rows are what a query gives: fields in order, and whether there may be others.
+type rows struct {
+	fields []field
+	open   bool
+	rest   Set // of the others
+	// mixed: the fields are those of several relations, of which it is one; there are no others.
+	mixed bool
+}
+
+// all are the columns behind any of it.
+func (r *rows) all() Set {
+	all := r.rest
+	for _, f := range r.fields {
+		all = all.with(f.from)
+	}
+	return all
+}
+
+// renamed gives the first fields other names.
+func (r rows) renamed(names []*pgquery.Node) rows {
+	if len(names) == 0 {
+		return r
+	}
+	r.fields = slices.Clone(r.fields)
+	for i, n := range names {
+		if i < len(r.fields) {
+			r.fields[i].name = n.GetString_().GetSval()
+		} else if r.open || r.mixed {
+			r.fields = append(r.fields, field{name: n.GetString_().GetSval(), from: r.rest})
+		}
+	}
+	return r
+}
