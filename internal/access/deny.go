@@ -19,6 +19,8 @@ const (
 	CodePolicy Code = "policy"
 	// CodeApproval: a person must approve this request first.
 	CodeApproval Code = "approval"
+	// CodeMask: it cannot be proven that no masked value would leave, or the masks forbid it.
+	CodeMask Code = "mask"
 	// CodeUnsupported: the gateway refuses this protocol feature by name.
 	CodeUnsupported Code = "unsupported"
 	// CodeProtocol: the bytes do not follow the protocol.

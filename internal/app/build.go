@@ -21,6 +21,10 @@ func snapshot(c *config.Loaded) (*enforce.Snapshot, error) {
 		PrincipalExchanges: c.Limits.PrincipalExchanges, PrincipalBytes: int64(c.Limits.PrincipalBytes),
 		ExpiryDrain: c.Limits.ExpiryDrain.Or(config.DefaultExpiryDrain), Policy: rules{c.Policy},
 	}
+	var err error
+	if s.Masks, err = newMasks(c); err != nil {
+		return nil, err
+	}
 	for i := range c.Targets {
 		t := &c.Targets[i]
 		built, err := target(t, c.Dir)

@@ -36,6 +36,11 @@ type Config struct {
 	Rules []Rule `yaml:"rules"`
 	// Packs are named sets of ready rules that are added to the rules ("gatebook policy packs" lists them).
 	Packs []string `yaml:"packs"`
+	// Masks hide values of columns from those to whom they apply; of several that are about a column, the first counts.
+	// docs/masking.md is the guide.
+	Masks []Mask `yaml:"masks"`
+	// MaskKey is the secret of hashed and tokenised values ("file:PATH" or "env:NAME"), 32 bytes or more. Another key makes others.
+	MaskKey string `yaml:"mask_key"`
 	// Signers are the people who must sign the configuration before it comes into force. Default nobody. docs/policy.md says how to sign.
 	Signers *Signers `yaml:"signers"`
 	// Approvers are those of rules that hold and name none, also of packs.
@@ -50,7 +55,7 @@ type Config struct {
 	Inbound []Inbound `yaml:"inbound"`
 	// Console is the page on which people sign in and rule.
 	Console *Console `yaml:"console"`
-	// Include lists files or patterns whose targets, issuers, rules and packs are added to this file's.
+	// Include lists files or patterns whose targets, issuers, rules, masks and packs are added to this file's.
 	Include []string `yaml:"include"`
 	// Reload says when the configuration is read again: "change" (when one of its files has changed, and on the signal
 	// HUP) or "signal". What cannot be loaded, or needs a restart, leaves everything as it was. Default change.
@@ -227,6 +232,35 @@ type Rule struct {
 	Hint string `yaml:"hint"`
 	// Approvers says who may release what the rule holds. Default the approvers of the configuration.
 	Approvers *Approvers `yaml:"approvers"`
+}
+
+// Mask hides values of columns. docs/masking.md is the guide.
+type Mask struct {
+	// Name of the mask, as records and refusals have it: a-z, 0-9 and -.
+	Name string `yaml:"name"`
+	// Columns are "schema.table.column"; * stands for any text within a part.
+	Columns []string `yaml:"columns"`
+	// Targets are the names of targets. Default all.
+	Targets []string `yaml:"targets"`
+	// When is the CEL condition under which it applies, over principal, target and session. Default to everybody.
+	When string `yaml:"when"`
+	// Method is "redact", "null", "partial", "hash", "tokenize" or "generalise". Default redact.
+	Method string `yaml:"method"`
+	// KeepFirst is how many first characters partial keeps.
+	KeepFirst int `yaml:"keep_first"`
+	// KeepLast is how many last characters partial keeps.
+	KeepLast int `yaml:"keep_last"`
+	// KeepDomain keeps the part behind the @ with partial.
+	KeepDomain bool `yaml:"keep_domain"`
+	// Unit is what generalise makes of dates: "month" or "year".
+	Unit string `yaml:"unit"`
+	// Step is the width of the ranges that generalise makes of numbers.
+	Step int64 `yaml:"step"`
+	// Scope is within which the same value has the same token. Default the mask's name.
+	Scope string `yaml:"scope"`
+	// Inference says what becomes of statements that filter, sort, group, join or compute by the column: "refuse" or "allow".
+	// Default refuse.
+	Inference string `yaml:"inference"`
 }
 
 // Approvers says who may release what a rule holds.

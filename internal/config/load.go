@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/gatebook/gatebook/internal/mask"
 	"github.com/gatebook/gatebook/internal/policy"
 )
 
@@ -66,6 +67,10 @@ type Loaded struct {
 	SHA256 string
 	// Policy is what the rules and packs say, compiled.
 	Policy *policy.Policy
+	// MaskRules are the masks, without their key. MaskWhen says of a principal at a target which of them apply: its Decide matches the rules of
+	// their names. Both are empty without masks.
+	MaskRules []mask.Rule
+	MaskWhen  *policy.Policy
 }
 
 // source says which file and which element of it a list element came from.
@@ -110,6 +115,7 @@ type loader struct {
 	targets []source
 	rules   []source
 	packs   []source
+	masks   []source
 }
 
 // included is what an included file may hold.
@@ -118,6 +124,7 @@ type included struct {
 	Targets []Target `yaml:"targets"`
 	Rules   []Rule   `yaml:"rules"`
 	Packs   []string `yaml:"packs"`
+	Masks   []Mask   `yaml:"masks"`
 }
 
 // Load reads and validates a configuration. Its error is a Problems, or says
@@ -239,7 +246,7 @@ func parse(f *file, into any) (err error) {
 // include reads the included files; all lists become one.
 func (ld *loader) include() {
 	c := &ld.l.Config
-	ld.found(ld.main, &included{c.Issuers, c.Targets, c.Rules, c.Packs})
+	ld.found(ld.main, &included{c.Issuers, c.Targets, c.Rules, c.Packs, c.Masks})
 	for i, pattern := range c.Include {
 		where := fmt.Sprintf("include[%d]", i)
 		paths, err := ld.glob(fullPattern(ld.l.Dir, pattern))
@@ -277,7 +284,7 @@ func (ld *loader) includeFile(path, where string) {
 	var in included
 	before := len(ld.problems)
 	ld.decode(f, &in)
-	if len(ld.problems) == before && in.Issuers == nil && in.Targets == nil && in.Rules == nil && in.Packs == nil {
+	if len(ld.problems) == before && in.Issuers == nil && in.Targets == nil && in.Rules == nil && in.Packs == nil && in.Masks == nil {
 		// A file that was cut off looks like this, and what it denied would be allowed.
 		ld.problem(source{f, ""}, "", "the file says nothing: it was cut off, or it should not be included (an empty list, rules: [], says so)")
 	}
@@ -286,6 +293,7 @@ func (ld *loader) includeFile(path, where string) {
 	ld.l.Targets = append(ld.l.Targets, in.Targets...)
 	ld.l.Rules = append(ld.l.Rules, in.Rules...)
 	ld.l.Packs = append(ld.l.Packs, in.Packs...)
+	ld.l.Masks = append(ld.l.Masks, in.Masks...)
 }
 
 // found notes where the elements of a file's lists stand.
@@ -299,6 +307,7 @@ func (ld *loader) found(f *file, in *included) {
 	places(&ld.targets, "targets", len(in.Targets))
 	places(&ld.rules, "rules", len(in.Rules))
 	places(&ld.packs, "packs", len(in.Packs))
+	places(&ld.masks, "masks", len(in.Masks))
 }
 
 // problem notes something wrong at a field of an element.

@@ -60,6 +60,7 @@ func LoadRecorded(files map[string]string, main string, packs []policy.Rule) (*R
 			ld.access(ld.targets[i], &ld.l.Targets[i], i)
 		}
 		ld.policy()
+		ld.maskRules()
 	}
 	if err := ld.failed(); err != nil {
 		return nil, err

@@ -56,6 +56,7 @@ func (ld *loader) validate() {
 	ld.webhooks()
 	ld.console()
 	ld.policy()
+	ld.maskRules()
 }
 
 func (ld *loader) oneOf(at source, field, value string, allowed ...string) {

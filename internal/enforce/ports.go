@@ -129,6 +129,8 @@ type Snapshot struct {
 	Targets map[string]*Target
 	// Policy decides on every request of an agent; nil refuses them all.
 	Policy Policy
+	// Masks says what is masked for whom; nil masks nothing.
+	Masks Masks
 	// PrincipalSessions bounds the open sessions of one principal; 0 is no bound.
 	PrincipalSessions int
 	// PrincipalExchanges and PrincipalBytes bound what one principal may cause

@@ -58,6 +58,7 @@ type Session struct {
 	active atomic.Int64 // unix nanoseconds of the last begin or end of an exchange
 
 	decisions decisions
+	masks     atomic.Pointer[maskSet]
 
 	mu        sync.Mutex
 	principal *access.Principal

@@ -21,6 +21,7 @@ func (s *Schema) statement(n *pgquery.Node, scan *sqlscan.Statement, made func(s
 		w.forbid("the gateway cannot tell which column of its result is which: name the columns in place of *")
 	}
 	a.Uses, a.Touches = w.uses, w.touches || len(w.uses) > 0 || len(a.From()) > 0
+	a.Writes = scan.Effects.Has(access.EffectWrite | access.EffectSchema | access.EffectExecute)
 	if a.Refuse == "" {
 		a.Refuse = w.refuse
 	}

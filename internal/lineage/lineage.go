@@ -57,6 +57,11 @@ func (s Set) Has(c Column) bool {
 	return ok
 }
 
+// Within reports whether all of them are among others.
+func (s Set) Within(others Set) bool {
+	return !slices.ContainsFunc(s, func(c Column) bool { return !others.Has(c) })
+}
+
 // with returns the columns of both.
 func (s Set) with(others ...Set) Set {
 	out := s
@@ -122,8 +127,8 @@ type Answer struct {
 	Refuse string
 	// Fetches is the cursor or portal of which it returns rows, "" for none.
 	Fetches string
-	// Touches: it names a relation with a masked column, or may run into one.
-	Touches bool
+	// Touches: it names a relation with a masked column, or may run into one. Writes: it changes rows or definitions.
+	Touches, Writes bool
 }
 
 // From are all masked columns that the answer may hold values of.
@@ -137,39 +142,49 @@ func (a *Answer) From() Set {
 
 // Schema is a catalog with what is masked in it. It is safe for concurrent use.
 type Schema struct {
-	cat    *sqlscan.Catalog
-	fields map[*sqlscan.Relation][]field
+	cat     *sqlscan.Catalog
+	fields  map[*sqlscan.Relation][]field
+	numbers map[uint32]*sqlscan.Relation
 }
 
 // New looks through a catalog: views, generated columns, and tables of the same rows take part in what is masked.
 func New(cat *sqlscan.Catalog, masked func(Column) bool) *Schema {
-	s := &Schema{cat: cat, fields: map[*sqlscan.Relation][]field{}}
+	s := &Schema{cat: cat, fields: map[*sqlscan.Relation][]field{}, numbers: map[uint32]*sqlscan.Relation{}}
 	b := &builder{s: s, masked: masked, busy: map[*sqlscan.Relation]bool{}}
 	for _, list := range cat.Relations {
 		for _, rel := range list {
 			b.relation(rel)
+			s.numbers[rel.OID] = rel
 		}
 	}
 	return s
 }
 
-// Of returns the masked columns behind a column of a relation, by its position from 0, and whether there is such a one.
-func (s *Schema) Of(rel *sqlscan.Relation, position int) (Set, bool) {
-	fields := s.fields[rel]
-	if position < 0 || position >= len(fields) {
+// ByNumber returns the masked columns behind a column that the target names by the numbers of its relation and itself. known is
+// false for a relation, or a column, that the catalog does not have.
+func (s *Schema) ByNumber(relation uint32, column int16) (from Set, known bool) {
+	rel := s.numbers[relation]
+	if rel == nil {
 		return nil, false
 	}
-	return fields[position].from, true
+	if column < 0 { // ctid and the like
+		return nil, true
+	}
+	at := slices.Index(rel.Numbers, column)
+	if fields := s.fields[rel]; at >= 0 && at < len(fields) {
+		return fields[at].from, true
+	}
+	return nil, false
 }
 
-// Masks reports whether anything is masked in the database.
-func (s *Schema) Masks() bool {
-	for _, fields := range s.fields {
-		if slices.ContainsFunc(fields, func(f field) bool { return len(f.from) > 0 }) {
-			return true
+// Type returns the number of a column's type, 0 if it is not known.
+func (s *Schema) Type(c Column) uint32 {
+	for _, rel := range s.cat.Named(c.Relation) {
+		if at := slices.Index(rel.Columns, c.Name); at >= 0 && at < len(rel.Types) {
+			return rel.Types[at]
 		}
 	}
-	return false
+	return 0
 }
 
 // Text returns what is proven of each statement of a text. made names tables that the session has made since the catalog was read,

@@ -40,9 +40,10 @@ type answers struct {
 	partial bool
 	// gone says why the agent takes no more answers. What runs still gets its
 	// outcome, but no more of its answer is recorded.
-	gone  error
-	busy  int      // recent flushes that were large
-	until deadline // of writes to the agent
+	gone    error
+	scratch []byte   // for rows that are masked
+	busy    int      // recent flushes that were large
+	until   deadline // of writes to the agent
 }
 
 func (p *answers) init(r *relay) {
@@ -140,7 +141,7 @@ func (p *answers) frame(typ byte, n int) error {
 		if err != nil {
 			return err
 		}
-		return p.bulk(it.ex, typ)
+		return p.bulk(it.ex, typ, n)
 	}
 	if n > maxFrame {
 		return fmt.Errorf("%w: frame %q of %d bytes from the target", pgwire.ErrMalformed, typ, n)
@@ -160,7 +161,7 @@ func (p *answers) frame(typ byte, n int) error {
 	case 'S':
 		return p.status(frame)
 	case 'A':
-		return p.unasked(frame)
+		return p.unasked(p.hides(frame, nil))
 	case 'N':
 		return p.notice(frame)
 	}
@@ -195,9 +196,9 @@ func (p *answers) notice(frame []byte) error {
 	own := !ok || it.ex == nil || it.ex.own != nil || it.ex.ended || r.skipping
 	r.mu.Unlock()
 	if own {
-		return p.unasked(frame)
+		return p.unasked(p.hides(frame, nil))
 	}
-	return p.record(it.ex, frame)
+	return p.record(it.ex, p.hides(frame, it.ex))
 }
 
 // unasked records and releases frames that belong to no request. What the
@@ -300,6 +301,9 @@ func (p *answers) answer(it item, typ byte, frame []byte) error {
 	switch typ {
 	case 'T':
 		ex.fields = int(frame[pgwire.FrameHeader])<<8 | int(frame[pgwire.FrameHeader+1])
+		if err := ex.described(frame); err != nil {
+			return err
+		}
 		if it.kind == itemQuery {
 			return p.record(ex, frame)
 		}
@@ -342,8 +346,14 @@ func (p *answers) complete(it item, frame []byte) error {
 }
 
 // bulk handles rows and COPY data, which may be long or many.
-func (p *answers) bulk(ex *exch, typ byte) error {
+func (p *answers) bulk(ex *exch, typ byte, n int) error {
 	p.unhold(ex)
+	if m := ex.current(); m != nil && m.masked() {
+		if typ != 'D' {
+			return errWithheld("COPY data of masked columns")
+		}
+		return p.maskedRows(ex, n)
+	}
 	if p.in.Buffered() {
 		frames, count := p.in.Run()
 		if typ == 'D' {
@@ -415,16 +425,26 @@ func (p *answers) copyEnds(ex *exch) {
 
 // failed handles an ErrorResponse.
 func (p *answers) failed(frame []byte) error {
-	e, _ := pgwire.ParseFields(frame[pgwire.FrameHeader:])
 	r := p.r
 	r.mu.Lock()
-	r.fatal = r.fatal || e.Fatal()
 	it, skipped, ok := r.queue.head()
 	own := !ok || it.kind == itemSync || r.skipping || it.ex.ended
 	if !own && skipped > 0 {
 		r.queue.pop(skipped)
 	}
 	r.mu.Unlock()
+	switch {
+	case own:
+		frame = p.hides(frame, nil)
+	case it.ex.own == nil:
+		frame = p.hides(frame, it.ex)
+	}
+	e, _ := pgwire.ParseFields(frame[pgwire.FrameHeader:])
+	if e.Fatal() {
+		r.mu.Lock()
+		r.fatal = true
+		r.mu.Unlock()
+	}
 	if own {
 		// Nothing of the agent's runs: the target ends the connection, or the
 		// commit that a Sync makes has failed.

@@ -60,7 +60,7 @@ func FuzzParameters(f *testing.F) {
 			values.Int16()
 		}
 		n := values.Int16()
-		if out, err := appendParams(nil, &c); err == nil {
+		if out, _, err := appendParams(nil, &c); err == nil {
 			var doc struct{ Params []json.RawMessage }
 			if err := json.Unmarshal([]byte("{"+string(out)+"}"), &doc); err != nil || len(doc.Params) != n || !utf8.Valid(out) {
 				t.Errorf("%q gave %s: %v", body, out, err)

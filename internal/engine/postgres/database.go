@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/mask"
 	"github.com/gatebook/gatebook/internal/sqlscan"
 )
 
@@ -73,11 +74,14 @@ type database struct {
 	idle  *time.Timer
 }
 
-// definitions is a catalog with what texts do by it. It is immutable but for its cache.
+// definitions is a catalog with what texts do by it. It is immutable but for its caches.
 type definitions struct {
 	version string
 	catalog *sqlscan.Catalog
 	texts   *sqlscan.Cache[*understood]
+
+	mu    sync.Mutex
+	plans map[*mask.Set]*plans // guarded by mu
 }
 
 func newDatabases(gate *enforce.Gate, limit int) *databases {

@@ -18,6 +18,7 @@ var sqlState = map[access.Code]string{
 	access.CodeForbidden:   "42501",
 	access.CodePolicy:      "42501",
 	access.CodeApproval:    "42501",
+	access.CodeMask:        "42501",
 	access.CodeUnsupported: "0A000",
 	access.CodeProtocol:    "08P01",
 	access.CodeTooLarge:    "54000",

@@ -30,6 +30,15 @@ type exch struct {
 	closing     bool // the last recorded frame may be the closing one
 	undelivered bool // the agent left before the closing frame
 	ended       bool
+
+	// plan is what is masked of the answer, nil for nothing; st the statement of the extended protocol, formats those of its
+	// results. statement counts those of a Query; types are the columns' as the target describes them.
+	plan      *plan
+	st        *statement
+	formats   []int
+	statement int
+	types     []uint32
+	masked    []maskedCells
 }
 
 type statementOutcome struct {
@@ -134,6 +143,9 @@ func (ex *exch) tag(typ byte, frame []byte) {
 		}
 	}
 	ex.rows, ex.fields = 0, -1
+	if ex.simple {
+		ex.statement, ex.types = ex.statement+1, nil
+	}
 	ex.outcome.Rows += rows
 	ex.outcome.Status = access.StatusOK
 	if ex.outcome.Tag == "" {
@@ -156,11 +168,12 @@ func (ex *exch) finish(closing []byte) (enforce.Receipt, error) {
 		}
 		ex.outcome.Status, ex.outcome.Code, ex.outcome.Message = access.StatusDenied, sqlState[ex.deny.Code], ex.deny.Reason
 	}
-	if len(ex.statements) > 1 || ex.undelivered {
+	if len(ex.statements) > 1 || ex.undelivered || len(ex.masked) > 0 {
 		detail := struct {
 			Statements  []statementOutcome `json:"statements,omitempty"`
 			Undelivered bool               `json:"undelivered,omitempty"`
-		}{ex.statements, ex.undelivered}
+			Masked      []maskedCells      `json:"masked,omitempty"`
+		}{ex.statements, ex.undelivered, ex.masked}
 		if len(ex.statements) < 2 {
 			detail.Statements = nil
 		}

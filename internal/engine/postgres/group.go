@@ -22,14 +22,15 @@ type group struct {
 	items []item
 	a     access.Action
 
-	parsed *change[*statement] // the Parse in this group
-	bound  *change[*portal]    // the Bind in this group
-	st     *statement          // what the group is about
-	stName string
-	poName string
-	params []byte // JSON of the Bind's parameters
-	kinds  []byte // the messages' types in order
-	maxRow int32
+	parsed  *change[*statement] // the Parse in this group
+	bound   *change[*portal]    // the Bind in this group
+	st      *statement          // what the group is about
+	stName  string
+	poName  string
+	params  []byte // JSON of the Bind's parameters
+	formats []int  // of the results, as the Bind asks for
+	kinds   []byte // the messages' types in order
+	maxRow  int32
 	// uncertain: SQL that ran since the name was made may have changed what it stands for.
 	uncertain bool
 }
@@ -182,11 +183,11 @@ func (q *requests) bind(ctx context.Context, frame, body []byte) error {
 		return err
 	}
 	g := q.open()
-	params, err := appendParams(slices.Grow(g.params[:0], len(body)+len(body)/4+64), &c)
+	params, formats, err := appendParams(slices.Grow(g.params[:0], len(body)+len(body)/4+64), &c)
 	if err != nil {
 		return err
 	}
-	g.st, g.stName, g.poName, g.params = st, g.named(stName), g.named(poName), params
+	g.st, g.stName, g.poName, g.params, g.formats = st, g.named(stName), g.named(poName), params, formats
 	if g.a.Refuse == nil {
 		g.a.Text = st.text
 	}
@@ -198,7 +199,7 @@ func (q *requests) bind(ctx context.Context, frame, body []byte) error {
 	if st.mayRename() {
 		q.doubt++ // planning runs functions that are declared IMMUTABLE
 	}
-	g.bound = &change[*portal]{name: poName, value: &portal{st: st, name: stName, doubt: q.doubt}, segment: q.segment}
+	g.bound = &change[*portal]{name: poName, value: &portal{st: st, name: stName, doubt: q.doubt, formats: formats}, segment: q.segment}
 	g.add('B', frame, item{kind: itemBind, po: g.bound})
 	return nil
 }
@@ -249,7 +250,7 @@ func (q *requests) about(ctx context.Context, name string) error {
 		return err
 	}
 	g := q.open()
-	g.st, g.stName, g.poName = po.st, po.name, g.named(name)
+	g.st, g.stName, g.poName, g.formats = po.st, po.name, g.named(name), po.formats
 	g.uncertain = name != "" && po.doubt < q.doubt
 	if g.a.Refuse == nil {
 		g.a.Text = po.st.text
@@ -325,6 +326,7 @@ func (q *requests) closeGroup(ctx context.Context) error {
 	q.detail = g.appendDetail(q.detail[:0])
 	g.a.Detail = q.detail
 	g.understand(ctx, q)
+	q.next = expected{plan: q.maskGroup(g), st: g.st, formats: g.formats}
 	if err := q.begin(ctx, &g.a, g.raw, g.items); err != nil {
 		return err
 	}
@@ -415,14 +417,14 @@ func (g *group) appendDetail(dst []byte) []byte {
 
 // appendParams appends the JSON members of a Bind's parameters and result
 // formats: text as strings, binary and what is not UTF-8 as {"b64": …}.
-func appendParams(dst []byte, c *pgwire.Cursor) ([]byte, error) {
+func appendParams(dst []byte, c *pgwire.Cursor) (out []byte, results []int, err error) {
 	formats := make([]int, c.Int16())
 	for i := range formats {
 		formats[i] = c.Int16()
 	}
 	n := c.Int16()
 	if c.Bad() || (len(formats) > 1 && len(formats) != n) {
-		return nil, fmt.Errorf("%w: Bind", pgwire.ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: Bind", pgwire.ErrMalformed)
 	}
 	format := func(i int) int {
 		switch len(formats) {
@@ -445,17 +447,17 @@ func appendParams(dst []byte, c *pgwire.Cursor) ([]byte, error) {
 	if len(formats) > 0 {
 		dst = appendInts(append(dst, `,"formats":`...), formats)
 	}
-	results := make([]int, c.Int16())
+	results = make([]int, c.Int16())
 	for i := range results {
 		results[i] = c.Int16()
 	}
 	if !c.End() {
-		return nil, fmt.Errorf("%w: Bind", pgwire.ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: Bind", pgwire.ErrMalformed)
 	}
 	if len(results) > 0 {
 		dst = appendInts(append(dst, `,"result_formats":`...), results)
 	}
-	return dst, nil
+	return dst, results, nil
 }
 
 func appendValue(dst, v []byte, null bool, format int) []byte {

@@ -32,7 +32,9 @@ func (q *requests) ask(ctx context.Context, a *access.Action) (replaced string, 
 		case sqlscan.AsksForList(text):
 			return refuse(fmt.Sprintf("statement %d of the list asks for a list", i+1))
 		}
-		q.understand(ctx, one.Text).fill(one)
+		does := q.understand(ctx, one.Text)
+		does.fill(one)
+		q.mask(one, one.Text, does)
 		a.List = append(a.List, one)
 	}
 	list := a.List

@@ -19,6 +19,8 @@ type statement struct {
 	// name holds the statement any more.
 	charged int
 	holders int
+	// types are those of its result columns, once the target has described them. The answer pump's own.
+	types []uint32
 }
 
 // maxUncharged is the longest text that the memory budget does not count.
@@ -86,6 +88,8 @@ type portal struct {
 	// params is the JSON of those parameters, for an Execute in an exchange of its own; nil if they are long, or no such Execute makes sense.
 	params []byte
 	doubt  uint64 // requests.doubt when it was bound
+	// formats are those of its results.
+	formats []int
 }
 
 // names maps statement or portal names to what the target has under them.

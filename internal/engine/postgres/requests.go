@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/mask"
 	"github.com/gatebook/gatebook/internal/secret"
 	"github.com/gatebook/gatebook/internal/sqlscan"
 	"github.com/gatebook/gatebook/internal/wire/pgwire"
@@ -49,6 +50,21 @@ type requests struct {
 	// code; made: tables without code that it has made.
 	changed, renamed bool
 	made             map[sqlscan.Name]bool
+
+	// next is what is kept for the answer of the exchange that begins next.
+	next expected
+	// maskedPortals are names of portals whose answers are or were masked. asked, lastMasks: the masks that were last asked for;
+	// otherMasks: they have changed in the session.
+	maskedPortals     map[string]bool
+	asked, otherMasks bool
+	lastMasks         *mask.Set
+}
+
+// expected is what the masking of an answer takes.
+type expected struct {
+	plan    *plan
+	st      *statement // of the extended protocol
+	formats []int      // of the portal's results
 }
 
 func (q *requests) init(r *relay) {
@@ -179,17 +195,25 @@ func (q *requests) refuseLarge(ctx context.Context, typ byte, n int) error {
 // it is refused, a statement of our own that makes the target fail there.
 func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, items []item) error {
 	x := q.r.s.Begin(a)
+	next := q.next
+	q.next = expected{}
 	if x.Held() {
 		raw = bytes.Clone(raw) // the buffer that it stands in goes on
 		if err := q.hold(ctx, x, a, raw); err != nil {
 			return err
+		}
+		if x.Denied() == nil && a.List == nil {
+			var deny *access.DenyError
+			if next.plan, deny = q.replan(ctx, a, next.plan); deny != nil {
+				return q.endSession(ctx, &exch{x: x}, deny)
+			}
 		}
 	} else if a.List != nil && x.Denied() == nil {
 		if err := q.notAsked(ctx); err != nil {
 			return err
 		}
 	}
-	ex := &exch{x: x, silent: a.Origin != "", fields: -1}
+	ex := &exch{x: x, silent: a.Origin != "", fields: -1, plan: next.plan, st: next.st, formats: next.formats}
 	if deny := x.Denied(); deny != nil {
 		if x.Fatal() {
 			return q.endSession(ctx, ex, deny)
@@ -395,6 +419,7 @@ func (q *requests) query(ctx context.Context, frame, body []byte) error {
 		if does.doubtful {
 			q.doubt++
 		}
+		q.next.plan = q.mask(a, a.Text, does)
 	}
 	// A Query ends the unnamed statement and portal.
 	return q.begin(ctx, a, raw, []item{{
@@ -470,6 +495,8 @@ func (q *requests) call(ctx context.Context, frame, body []byte) error {
 	unclear(a, "a function is called by its number")
 	if carriesToken(body) || q.r.s.HoldsToken(body) {
 		a.Detail, a.Refuse = nil, errTokenForm()
+	} else if q.r.s.Masks() != nil {
+		a.Refuse = denyMask("masks", "a function that is called by its number may give anything: use SELECT")
 	}
 	return q.begin(ctx, a, frame, []item{{kind: itemCall}})
 }

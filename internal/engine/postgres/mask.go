@@ -1,0 +1,442 @@
+package postgres
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/lineage"
+	"github.com/gatebook/gatebook/internal/mask"
+	"github.com/gatebook/gatebook/internal/sqlscan"
+	"github.com/gatebook/gatebook/internal/wire/pgwire"
+)
+
+// plan is what is masked of the answer to a text. It is immutable.
+type plan struct {
+	// deny refuses the text: nothing proves that no masked value leaves by it.
+	deny *access.DenyError
+	// answers of the text's statements, with what masks their cells.
+	answers []masking
+	schema  *lineage.Schema
+}
+
+// masking is what is masked of one statement's answer.
+type masking struct {
+	lineage.Answer
+	cells []cell
+}
+
+// cell is a column of an answer that is masked, the zero cell one that is not.
+type cell struct {
+	rule   *mask.Rule
+	column string // for the count
+	plain  bool
+	typ    uint32 // where the target does not say
+}
+
+// masked reports whether any cell is.
+func (m *masking) masked() bool {
+	return slices.ContainsFunc(m.cells, func(c cell) bool { return c.rule != nil })
+}
+
+// plans are those of one catalog with one set of masks.
+type plans struct {
+	set    *mask.Set
+	schema *lineage.Schema
+	texts  *sqlscan.Cache[*plan]
+}
+
+// maxPlans bounds the sets of masks for which plans of one catalog are kept.
+const maxPlans = 64
+
+// masking returns the plans of a set of masks.
+func (d *definitions) masking(set *mask.Set) *plans {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p := d.plans[set]; p != nil {
+		return p
+	}
+	p := &plans{set: set, schema: lineage.New(d.catalog, func(c lineage.Column) bool { return set.Rule(c.String()) != nil })}
+	p.texts = &sqlscan.Cache[*plan]{Bytes: 4 << 20, Make: func(text string) *plan { return p.make(text, nil) }}
+	if d.plans == nil || len(d.plans) >= maxPlans {
+		d.plans = map[*mask.Set]*plans{}
+	}
+	d.plans[set] = p
+	return p
+}
+
+func denyMask(rule, reason string) *access.DenyError {
+	return &access.DenyError{
+		Code: access.CodeMask, Rule: rule, Reason: reason,
+		Hint: "Masked columns can be selected as they are; filter, sort, group, join and compute by others.",
+	}
+}
+
+// make finds out what is masked of a text.
+func (p *plans) make(text string, made func(sqlscan.Name) bool) *plan {
+	answers, ok := p.schema.Text(text, made)
+	if !ok {
+		return &plan{deny: denyMask("masks", "it is not understood, so nothing says that it gives no masked value")}
+	}
+	out := &plan{schema: p.schema}
+	for i := range answers {
+		a := &answers[i]
+		if deny := p.deny(a); deny != nil {
+			return &plan{deny: deny}
+		}
+		m := masking{Answer: *a}
+		for _, c := range a.Cells {
+			m.cells = append(m.cells, p.cell(&c))
+		}
+		out.answers = append(out.answers, m)
+	}
+	return out
+}
+
+// deny refuses a statement, nil if it can pass.
+func (p *plans) deny(a *lineage.Answer) *access.DenyError {
+	if a.Refuse != "" {
+		return denyMask("masks", a.Refuse)
+	}
+	for _, u := range a.Uses {
+		if inference, rule := p.set.Inference(namesOf(u.Of)...); inference != mask.Allow {
+			return denyMask(rule.Name, fmt.Sprintf("it %s %s, which is masked", u.How, u.Of[0]))
+		}
+	}
+	if a.Verb == "COPY" && len(a.From()) > 0 {
+		return denyMask("masks", fmt.Sprintf("it would copy out %s, which is masked: use SELECT", a.From()[0]))
+	}
+	return nil
+}
+
+func namesOf(s lineage.Set) (names []string) {
+	for _, c := range s {
+		names = append(names, c.String())
+	}
+	return names
+}
+
+func (p *plans) cell(c *lineage.Cell) cell {
+	if len(c.From) == 0 {
+		return cell{}
+	}
+	out := cell{rule: p.set.Strictest(namesOf(c.From)...), column: c.From[0].String(), plain: c.Plain && len(c.From) == 1}
+	if out.plain {
+		out.typ = p.schema.Type(c.From[0])
+	}
+	return out
+}
+
+// plan returns what is masked of a text in the session, nil if nothing is masked for it. does is what the text does.
+func (q *requests) plan(text string, does *understood) *plan {
+	set := q.r.s.Masks()
+	if q.asked && set != q.lastMasks {
+		q.otherMasks = true
+	}
+	q.asked, q.lastMasks = true, set
+	if set == nil {
+		return nil
+	}
+	var known *definitions
+	if q.r.db != nil {
+		known = q.r.db.known.Load()
+	}
+	switch {
+	case known == nil:
+		return &plan{deny: denyMask("masks", "the target's definitions are not known now, so nothing says that it gives no masked value")}
+	case does == nil:
+		return &plan{deny: denyMask("masks", "the gateway has not seen what it stands for")}
+	case q.renamed && does.action.Effects&^(access.EffectTransaction|access.EffectSession|access.EffectSchema) != 0:
+		return &plan{deny: denyMask("masks", "the transaction has changed definitions: end it before other statements")}
+	}
+	p := known.masking(set)
+	var out *plan
+	if q.changed {
+		out = p.make(text, func(n sqlscan.Name) bool { return q.made[n] })
+	} else {
+		out = p.texts.Get(text)
+	}
+	for i := range out.answers {
+		name := out.answers[i].Fetches
+		switch {
+		case name == "":
+		case q.maskedPortals[name]:
+			return &plan{deny: denyMask("masks", "it fetches from a portal whose answer is masked: execute the portal")}
+		case q.otherMasks:
+			return &plan{deny: denyMask("masks", "what is masked has changed since the session began, and the cursor may be older: connect again")}
+		}
+	}
+	return out
+}
+
+// mask refuses an action whose text may give masked values, and returns what is masked of its answer.
+func (q *requests) mask(a *access.Action, text string, does *understood) *plan {
+	p := q.plan(text, does)
+	if p != nil && p.deny != nil && a.Refuse == nil {
+		a.Refuse = p.deny
+	}
+	return p
+}
+
+// maskGroup is mask for a group of the extended protocol.
+func (q *requests) maskGroup(g *group) *plan {
+	if g.a.Op == "close" || q.r.s.Masks() == nil {
+		return nil
+	}
+	does := g.st.does
+	if g.uncertain || g.st.unresolved {
+		does = nil
+	}
+	p := q.mask(&g.a, g.st.text, does)
+	if p != nil && g.bound != nil && g.bound.name != "" && len(p.answers) == 1 && p.answers[0].masked() {
+		if q.maskedPortals == nil {
+			q.maskedPortals = map[string]bool{}
+		}
+		q.maskedPortals[g.bound.name] = true
+	}
+	return p
+}
+
+// errWithheld ends a session whose answer cannot be masked as it was planned.
+func errWithheld(why string) error {
+	return &access.DenyError{Code: access.CodeMask, Rule: "masks", Reason: "the answer is withheld: " + why, Hint: "Try again."}
+}
+
+// current is what is masked of the statement that is being answered, nil for nothing.
+func (ex *exch) current() *masking {
+	if ex.plan == nil || ex.statement >= len(ex.plan.answers) {
+		return nil
+	}
+	return &ex.plan.answers[ex.statement]
+}
+
+// described takes the target's description of an answer, and compares it with what is proven of the statement.
+func (ex *exch) described(frame []byte) error {
+	if ex.plan == nil {
+		return nil
+	}
+	m := ex.current()
+	if m == nil {
+		return errWithheld("it answers more statements than were sent")
+	}
+	c := pgwire.NewCursor(frame[pgwire.FrameHeader:])
+	n := c.Int16()
+	if !m.Open && n != len(m.cells) {
+		return errWithheld("it has another number of columns than the statement")
+	}
+	ex.types = make([]uint32, 0, n)
+	for i := range n {
+		_ = c.String()
+		table, column := uint32(c.Int32()), c.Int16() //nolint:gosec // an object's number
+		ex.types = append(ex.types, uint32(c.Int32()))
+		c.Bytes(2 + 4 + 2)
+		from, known := ex.plan.schema.ByNumber(table, int16(column)) //nolint:gosec // of 16 bits
+		switch {
+		case c.Bad():
+			return errWithheld("its description cannot be read")
+		case table == 0, known && len(from) == 0:
+		case !known && len(m.Cells) > 0 && len(m.From()) > 0:
+			return errWithheld("a column is of a table that the gateway does not know")
+		case i < len(m.Cells) && from.Within(m.Cells[i].From):
+		case known:
+			return errWithheld("a column is another one than the statement says")
+		}
+	}
+	if ex.st != nil {
+		ex.st.types = ex.types
+	}
+	return nil
+}
+
+// mask returns rows as the agent may see them.
+func (ex *exch) mask(dst, frames []byte) ([]byte, error) {
+	m := ex.current()
+	types := ex.types
+	if types == nil && ex.st != nil {
+		types = ex.st.types
+	}
+	for len(frames) > 0 {
+		n := 1 + int(binary.BigEndian.Uint32(frames[1:]))
+		frame := frames[:n]
+		frames = frames[n:]
+		c := pgwire.NewCursor(frame[pgwire.FrameHeader:])
+		count := c.Int16()
+		if count != len(m.cells) {
+			return nil, errWithheld("a row has another number of columns than the statement")
+		}
+		var at int
+		dst, at = pgwire.BeginFrame(dst, 'D')
+		dst = binary.BigEndian.AppendUint16(dst, uint16(count)) //nolint:gosec // as the target had it
+		for i := range count {
+			v, null := c.Value()
+			if cl := &m.cells[i]; cl.rule != nil {
+				v, null = ex.maskCell(cl, i, v, null, types)
+			}
+			if null {
+				dst = append(dst, 0xff, 0xff, 0xff, 0xff)
+				continue
+			}
+			dst = binary.BigEndian.AppendUint32(dst, uint32(len(v))) //nolint:gosec // a value is shorter than a frame
+			dst = append(dst, v...)
+		}
+		if !c.End() {
+			return nil, errWithheld("a row cannot be read")
+		}
+		dst = pgwire.EndFrame(dst, at)
+	}
+	return dst, nil
+}
+
+func (ex *exch) maskCell(cl *cell, i int, v []byte, null bool, types []uint32) ([]byte, bool) {
+	count := ex.count(cl)
+	if null {
+		count.Nulls++
+		return nil, true
+	}
+	count.Cells++
+	typ := cl.typ
+	if i < len(types) {
+		typ = types[i]
+	}
+	return cl.rule.Apply(v, typ, ex.binary(i), cl.plain)
+}
+
+// binary reports whether a column of the answer is in binary format.
+func (ex *exch) binary(i int) bool {
+	switch len(ex.formats) {
+	case 0:
+		return false
+	case 1:
+		return ex.formats[0] != 0
+	}
+	return i < len(ex.formats) && ex.formats[i] != 0
+}
+
+// maskedCells says how many values of a column a mask has hidden.
+type maskedCells struct {
+	Mask   string `json:"mask"`
+	Column string `json:"column"`
+	Cells  uint64 `json:"cells"`
+	Nulls  uint64 `json:"nulls"`
+}
+
+func (ex *exch) count(cl *cell) *maskedCells {
+	for i := range ex.masked {
+		if m := &ex.masked[i]; m.Mask == cl.rule.Name && m.Column == cl.column {
+			return m
+		}
+	}
+	ex.masked = append(ex.masked, maskedCells{Mask: cl.rule.Name, Column: cl.column})
+	return &ex.masked[len(ex.masked)-1]
+}
+
+// maskedRows handles rows some of whose columns are masked, whole.
+func (p *answers) maskedRows(ex *exch, n int) error {
+	if n > maxFrame {
+		return errWithheld(fmt.Sprintf("a row of %d bytes with masked columns is longer than what is masked", n))
+	}
+	var frames []byte
+	count := 1
+	var err error
+	if p.in.Buffered() {
+		frames, count = p.in.Run()
+	} else if frames, err = p.in.Next(); err != nil {
+		return err
+	}
+	var ok bool
+	if ex.fields, ok = pgwire.CheckRows(frames, ex.fields); !ok {
+		return fmt.Errorf("%w: DataRow from the target", pgwire.ErrMalformed)
+	}
+	ex.rows += uint64(count) //nolint:gosec // a count
+	out, err := ex.mask(p.scratch[:0], frames)
+	if err != nil {
+		return err
+	}
+	p.scratch = out
+	if cap(p.scratch) > 4*batchSize {
+		p.scratch = nil
+	}
+	return p.record(ex, out)
+}
+
+// safeClasses are classes of SQLSTATE whose messages name what the agent wrote, or the state of the server, and no values of rows.
+var safeClasses = map[string]bool{
+	"08": true, "0A": true, "25": true, "26": true, "28": true, "34": true, "3B": true, "3D": true, "3F": true, "40": true, "42": true, "53": true, "54": true,
+	"55": true, "57": true, "58": true,
+}
+
+// withheld returns an ErrorResponse or NoticeResponse without what may hold values of masked columns: its severity, its SQLSTATE and
+// the names that it gives stay.
+func withheld(frame []byte, safe bool) []byte {
+	f, _ := pgwire.ParseFields(frame[pgwire.FrameHeader:])
+	safe = safe && len(f.Code) == 5 && safeClasses[f.Code[:2]]
+	out, at := pgwire.BeginFrame(nil, frame[0])
+	for c := pgwire.NewCursor(frame[pgwire.FrameHeader:]); c.Left() > 0; {
+		typ := c.Byte()
+		if typ == 0 {
+			break
+		}
+		text := c.String()
+		if c.Bad() {
+			break
+		}
+		switch typ {
+		case 'D', 'W', 'q':
+			continue
+		case 'H':
+			if !safe {
+				continue
+			}
+		case 'M':
+			if !safe {
+				text = []byte("gatebook: the message is withheld: it may hold values of masked columns (mask)")
+			}
+		}
+		out = append(append(append(out, typ), text...), 0)
+	}
+	return pgwire.EndFrame(append(out, 0), at)
+}
+
+// hides returns an error or notice as the agent may see it. ex is what it is about, nil for nothing of the agent's.
+func (p *answers) hides(frame []byte, ex *exch) []byte {
+	if p.r.s.Masks() == nil || ex != nil && ex.silent {
+		return frame
+	}
+	m := (*masking)(nil)
+	if ex != nil {
+		m = ex.current()
+	}
+	switch {
+	case frame[0] == 'A': // other sessions' words
+		return hideNotification(frame)
+	case frame[0] == 'N' && m != nil && !m.Touches && !m.Writes:
+		return frame
+	}
+	return withheld(frame, ex == nil || m != nil && !m.Writes)
+}
+
+// hideNotification takes the payload out of a NotificationResponse.
+func hideNotification(frame []byte) []byte {
+	c := pgwire.NewCursor(frame[pgwire.FrameHeader:])
+	pid, channel := c.Bytes(4), c.String()
+	out, at := pgwire.BeginFrame(nil, 'A')
+	out = append(append(append(out, pid...), channel...), 0, 0)
+	return pgwire.EndFrame(out, at)
+}
+
+// replan makes sure that an answer is masked by what is in force now, after a request has waited.
+func (q *requests) replan(ctx context.Context, a *access.Action, old *plan) (*plan, *access.DenyError) {
+	if old == nil && q.r.s.Masks() == nil {
+		return nil, nil
+	}
+	if err := q.r.db.refresh(ctx, 0); err != nil {
+		return nil, denyMask("masks", "the target's definitions are not known now")
+	}
+	p := q.plan(a.Text, q.understand(ctx, a.Text))
+	if p == nil {
+		return nil, nil
+	}
+	return p, p.deny
+}

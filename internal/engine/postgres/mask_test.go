@@ -1,0 +1,291 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/mask"
+)
+
+// maskedWorld is a gateway before a database with values that must not be seen: each holds a canary.
+type maskedWorld struct {
+	*harness
+	masks *fixedMasks
+	wire  *tap
+}
+
+// fixedMasks are the same for everybody.
+type fixedMasks struct {
+	mu  sync.Mutex
+	set *mask.Set
+}
+
+func (m *fixedMasks) For(*access.Request) *mask.Set {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.set
+}
+
+const maskedSchema = `
+CREATE TABLE customers (id int PRIMARY KEY, name text, email text UNIQUE, ssn int CHECK (ssn <> 13), phone varchar(40), born date, seen timestamptz, balance numeric, doc jsonb, file bytea, uid uuid);
+INSERT INTO customers SELECT n, 'name' || n, 'canary' || n || '@example.test', 900000 + n, '+15551canary' || n, '2000-05-17'::date + n, '2020-05-17 10:11:12+00', 1234.56,
+ jsonb_build_object('email', 'canary' || n), ('canary' || n)::bytea, ('00000000-0000-0000-0000-00000000000' || n)::uuid FROM generate_series(1, 5) n;
+CREATE TABLE notes (id int, note text); INSERT INTO notes VALUES (1, 'note');
+CREATE VIEW people AS SELECT id, email AS mail FROM customers;
+CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'email is %', (SELECT max(email) FROM customers); PERFORM pg_notify('news', (SELECT max(email) FROM customers));
+ IF NEW.note = 'fail' THEN RAISE EXCEPTION 'cannot: %', (SELECT max(email) FROM customers) USING DETAIL = 'canary detail', HINT = 'canary hint', ERRCODE = '42501'; END IF; RETURN NEW; END $$;
+CREATE TRIGGER shout BEFORE INSERT ON notes FOR EACH ROW EXECUTE FUNCTION shout();
+CREATE FUNCTION leak() RETURNS text LANGUAGE sql AS 'SELECT max(email) FROM customers';
+ANALYZE; GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC; GRANT CREATE ON SCHEMA public TO PUBLIC;`
+
+func rule(t testing.TB, r mask.Rule) *mask.Rule {
+	t.Helper()
+	if r.Inference == "" {
+		r.Inference = mask.Refuse
+	}
+	r.Key = bytes.Repeat([]byte("k"), 32)
+	if err := r.Check(); err != nil {
+		t.Fatal(err)
+	}
+	return &r
+}
+
+func startMasked(t *testing.T, database string, rules ...*mask.Rule) *maskedWorld {
+	t.Helper()
+	psql(t, "DROP DATABASE IF EXISTS "+database+" WITH (FORCE)")
+	psql(t, "CREATE DATABASE "+database)
+	if out, err := server.PSQL(database, maskedSchema); err != nil {
+		t.Fatal(err, out)
+	}
+	w := &maskedWorld{harness: startGate(t, &enforce.Options{}), masks: &fixedMasks{set: mask.NewSet(rules)}, wire: &tap{}}
+	w.driver.unresolved = false
+	snap := *w.gate.Snapshot()
+	snap.Masks = w.masks
+	w.gate.SetSnapshot(&snap)
+	return w
+}
+
+// tap keeps what an agent received.
+type tap struct {
+	mu  sync.Mutex
+	got bytes.Buffer
+}
+
+type tapped struct {
+	net.Conn
+	t *tap
+}
+
+func (c tapped) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.t.mu.Lock()
+	defer c.t.mu.Unlock()
+	c.t.got.Write(b[:n])
+	return n, err
+}
+
+// agent connects over a connection whose bytes are kept: without TLS, so that they can be searched.
+func (w *maskedWorld) agent(t *testing.T, database string) *pgx.Conn {
+	t.Helper()
+	c, err := pgx.ParseConfig(w.url("agents", "orders/"+database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { w.wire.note(n.Message + n.Detail + n.Hint) }
+	conn, err := pgx.ConnectConfig(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+func (t *tap) note(s string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.got.WriteString(s)
+}
+
+var canary = regexp.MustCompile(`(?i)canary|63616e617279|90000[1-5]`)
+
+// seen fails if anything with a canary reached the agent.
+func (w *maskedWorld) seen(t *testing.T, what, text string) {
+	t.Helper()
+	if at := canary.FindString(text); at != "" {
+		t.Errorf("%s: %q reached the agent in %.300q", what, at, text)
+	}
+}
+
+// ask runs a text and returns everything that came back, as one string.
+func (w *maskedWorld) ask(t *testing.T, c *pgx.Conn, text string, how string) string {
+	t.Helper()
+	var out strings.Builder
+	failed := func(err error) {
+		if err != nil {
+			out.WriteString(fmt.Sprintf("%+v", err))
+			if e, ok := err.(*pgconn.PgError); ok { //nolint:errorlint // its own
+				out.WriteString(fmt.Sprintf("%+v", *e))
+			}
+		}
+	}
+	if how == "simple" {
+		results, err := c.PgConn().Exec(t.Context(), text).ReadAll()
+		failed(err)
+		for _, r := range results {
+			for _, row := range r.Rows {
+				out.WriteString(fmt.Sprintf("%q", row))
+			}
+		}
+		return out.String()
+	}
+	formats := []int16{0}
+	if how == "binary" {
+		formats[0] = 1
+	}
+	r := c.PgConn().ExecParams(t.Context(), text, nil, nil, nil, formats).Read()
+	failed(r.Err)
+	for _, row := range r.Rows {
+		out.WriteString(fmt.Sprintf("%q", row))
+	}
+	return out.String()
+}
+
+// TestPM11MaskedByType: values of all types are masked in text and in binary format, and stay of their type.
+func TestPM11MaskedByType(t *testing.T) {
+	w := startMasked(t, "masked_types",
+		rule(t, mask.Rule{Name: "mails", Columns: []string{"public.customers.email"}, Method: mask.Partial, KeepFirst: 0, KeepDomain: true}),
+		rule(t, mask.Rule{Name: "phones", Columns: []string{"public.customers.phone"}, Method: mask.Redact}),
+		rule(t, mask.Rule{Name: "ssns", Columns: []string{"*.*.ssn", "*.*.uid"}, Method: mask.Tokenize}),
+		rule(t, mask.Rule{Name: "dates", Columns: []string{"*.*.born", "*.*.seen"}, Method: mask.Generalise, Unit: "month"}),
+		rule(t, mask.Rule{Name: "money", Columns: []string{"*.*.balance"}, Method: mask.Generalise, Step: 1000}),
+		rule(t, mask.Rule{Name: "rest", Columns: []string{"*.*.doc", "*.*.file"}, Method: mask.Redact}),
+	)
+	c := w.agent(t, "masked_types")
+	for _, how := range []string{"simple", "text", "binary"} {
+		got := w.ask(t, c, "SELECT * FROM customers", how)
+		w.seen(t, how, got)
+		if !strings.Contains(got, "***@example.test") || !strings.Contains(got, "[masked]") || !strings.Contains(got, "name3") {
+			t.Errorf("%s: %s", how, got)
+		}
+	}
+	var id, ssn int
+	var name, email, phone string
+	rows, err := c.Query(t.Context(), "SELECT id, name, email, ssn, phone, born::text IS NULL, to_char(now(), 'x') FROM customers WHERE id = $1", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var null bool
+	var x string
+	if !rows.Next() || rows.Scan(&id, &name, &email, &ssn, &phone, &null, &x) != nil {
+		t.Fatal(rows.Err())
+	}
+	rows.Close()
+	if id != 2 || name != "name2" || email != "***@example.test" || ssn < 0 || ssn == 900002 || phone != "[masked]" || null {
+		t.Errorf("%d %s %s %d %s %v", id, name, email, ssn, phone, null)
+	}
+	out := w.ask(t, c, "SELECT born, seen, balance FROM customers WHERE id = 1", "simple")
+	if out != `["2000-05-01" "2020-05-01 00:00:00+00" "1000"]` {
+		t.Error(out)
+	}
+	all := w.agents()
+	last := string(all[len(all)-1].outcome.Detail)
+	if !strings.Contains(last, `"masked":[{"mask":"dates","column":"public.customers.born","cells":1,"nulls":0}`) {
+		t.Errorf("the outcome says %s", last)
+	}
+}
+
+// TestPM08Errors: what goes wrong says nothing of masked values: errors with their details, notices, notifications.
+func TestPM08Errors(t *testing.T) {
+	w := startMasked(t, "masked_errors", rule(t, mask.Rule{Name: "all", Columns: []string{"public.customers.email", "public.customers.ssn"}, Method: mask.Redact}))
+	c := w.agent(t, "masked_errors")
+	if out := w.ask(t, c, "LISTEN news", "simple"); out != "" {
+		t.Fatal(out)
+	}
+	for _, tt := range []struct{ text, code string }{
+		{"INSERT INTO customers (id, email) VALUES (1, 'x')", "23505"},
+		{"INSERT INTO customers (id, email) VALUES (9, 'canary1@example.test')", "23505"},
+		{"INSERT INTO customers (id, ssn) VALUES (9, 13)", "23514"},
+		{"UPDATE customers SET ssn = 13 WHERE id = 1", "23514"},
+		{"INSERT INTO notes VALUES (2, 'x')", ""},
+		{"INSERT INTO notes VALUES (2, 'fail')", "42501"},
+		{"SELECT 1/0 FROM customers", "22012"},
+		{"SELECT nothing FROM customers", "42501"},
+		{"SELECT name::int FROM customers", "22P02"},
+	} {
+		for _, how := range []string{"simple", "text"} {
+			err := func() *pgconn.PgError {
+				_, err := c.PgConn().Exec(t.Context(), tt.text).ReadAll()
+				e, _ := err.(*pgconn.PgError) //nolint:errorlint // its own
+				return e
+			}()
+			got := ""
+			if err != nil {
+				got = err.Code
+				w.seen(t, tt.text, strings.ReplaceAll(fmt.Sprintf("%+v", *err), tt.text, ""))
+			}
+			if got != tt.code {
+				t.Errorf("%s (%s): %q, want %q", tt.text, how, got, tt.code)
+			}
+		}
+	}
+	_ = c.PgConn().WaitForNotification
+	w.wire.mu.Lock()
+	w.seen(t, "notices", w.wire.got.String())
+	w.wire.mu.Unlock()
+}
+
+// TestPM01WaysRound: no way of asking gives a value, whatever is sent.
+func TestPM01WaysRound(t *testing.T) {
+	w := startMasked(t, "masked_ways", rule(t, mask.Rule{Name: "all", Columns: []string{"public.customers.email", "public.customers.ssn", "public.customers.phone", "public.customers.doc", "public.customers.file"}, Method: mask.Redact}))
+	c := w.agent(t, "masked_ways")
+	for _, text := range []string{
+		"SELECT * FROM customers", "SELECT c FROM customers c", "SELECT c.* FROM customers AS c (a, b, d, e, f)", "SELECT d, e, f FROM customers AS c (a, b, d, e, f)", "TABLE customers", "SELECT email || '' FROM customers",
+		"SELECT reverse(email) FROM customers", "SELECT md5(email) FROM customers", "SELECT encode(email::bytea, 'hex') FROM customers", "SELECT convert_to(email, 'UTF8') FROM customers",
+		"SELECT format('%s', email) FROM customers", "SELECT ssn + 0 FROM customers", "SELECT ssn::text FROM customers", "SELECT -ssn FROM customers", "SELECT to_jsonb(c) FROM customers c",
+		"SELECT row_to_json(c) FROM customers c", "SELECT xmlforest(email) FROM customers", "SELECT string_agg(email, ',') FROM customers", "SELECT array_agg(c) FROM customers c", "SELECT * FROM people", "SELECT people FROM people",
+		"WITH x AS (SELECT email FROM customers) SELECT * FROM x", "SELECT (SELECT email FROM customers LIMIT 1)", "VALUES ((SELECT max(email) FROM customers))", "SELECT * FROM (SELECT email FROM customers) s (id)",
+		"SELECT 'x' UNION ALL SELECT email FROM customers", "SELECT leak()", "SELECT * FROM leak()", "SELECT query_to_xml('select email from customers', true, true, '')", "SELECT * FROM dblink('', '')",
+		"SELECT table_to_xml('customers', true, true, '')", "SELECT most_common_vals FROM pg_stats WHERE tablename = 'customers'", "SELECT * FROM pg_stats", "SELECT histogram_bounds::text FROM pg_stats", "SELECT stavalues1 FROM pg_statistic",
+		"SELECT query FROM pg_stat_activity", "COPY customers TO STDOUT", "COPY (SELECT email FROM customers) TO STDOUT", "COPY customers (email) TO STDOUT (FORMAT binary)", "DECLARE c CURSOR WITH HOLD FOR SELECT email FROM customers",
+		"PREPARE p AS SELECT email FROM customers", "EXECUTE p", "DO $$ BEGIN RAISE NOTICE '%', (SELECT max(email) FROM customers); END $$", "CREATE TABLE t1 AS SELECT email FROM customers", "SELECT email INTO t2 FROM customers",
+		"INSERT INTO notes SELECT id, email FROM customers RETURNING *", "UPDATE notes SET note = (SELECT max(email) FROM customers) RETURNING *", "UPDATE customers SET name = email RETURNING name", "UPDATE customers SET id = id RETURNING *",
+		"DELETE FROM customers WHERE id = 5 RETURNING customers", "INSERT INTO customers (id, name) VALUES (77, 'x') ON CONFLICT DO NOTHING RETURNING email", "ALTER TABLE customers RENAME email TO harmless", "ALTER TABLE customers RENAME TO other",
+		"CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT max(email) FROM customers'", "CREATE VIEW v AS SELECT email AS x FROM customers; SELECT * FROM v", "BEGIN; CREATE VIEW v2 AS SELECT email AS x FROM customers; SELECT * FROM v2; COMMIT",
+		"CREATE RULE r AS ON SELECT TO notes DO INSTEAD SELECT id, email FROM customers", "SELECT set_config('a.b', email, false) FROM customers; SELECT current_setting('a.b')", "SELECT pg_notify('news', email) FROM customers",
+		"SELECT CASE WHEN email LIKE 'c%' THEN 'canary' END FROM customers", "SELECT email FROM customers ORDER BY email", "SELECT DISTINCT email FROM customers", "EXPLAIN (ANALYZE, VERBOSE) SELECT email FROM customers",
+		"EXPLAIN (ANALYZE) SELECT * FROM customers WHERE email = (SELECT max(email) FROM customers)", "SELECT 1/(ssn - 900001) FROM customers", "SELECT email::int FROM customers", "SELECT doc->>'email' FROM customers", "SELECT doc FROM customers",
+		"SELECT file FROM customers", "SELECT encode(file, 'escape') FROM customers", "SELECT phone::varchar(3) FROM customers", "SELECT lo_from_bytea(0, file) FROM customers", "SELECT jsonb_path_query(doc, '$.email') FROM customers",
+		"SELECT * FROM jsonb_each((SELECT doc FROM customers LIMIT 1))", "SELECT unnest(ARRAY[email]) FROM customers", "SELECT (ARRAY[email])[1] FROM customers", "SELECT (ROW(email)).f1 FROM customers", "SELECT (c).email FROM customers c",
+		"SELECT (c.*)::text FROM customers c", "SELECT c::text::name FROM customers c", "SELECT coalesce(NULL, email) FROM customers", "SELECT greatest(email, '') FROM customers", "SELECT lag(email) OVER (ORDER BY id) FROM customers",
+		"SELECT max(email) FROM customers", "SELECT min(ssn) FROM customers", "SELECT * FROM customers NATURAL JOIN people", "SELECT p.mail, email FROM customers JOIN people p USING (id)", "SELECT x.* FROM customers, LATERAL (SELECT email) x",
+		"SELECT ts_headline(email, 'x') FROM customers", "SELECT to_tsvector(email) FROM customers", "SELECT (SELECT array_agg(email) FROM customers)::text", "FETCH ALL FROM nothing", "WITH RECURSIVE r AS (SELECT email FROM customers UNION ALL SELECT email FROM r WHERE false) SELECT * FROM r",
+		"MERGE INTO notes n USING customers c ON n.id = c.id WHEN MATCHED THEN UPDATE SET note = c.email", "SELECT pg_get_viewdef('people')", "SELECT * FROM customers FOR UPDATE", "SELECT email FROM customers TABLESAMPLE system (100)",
+		"SELECT email AS \"?column?\" FROM customers", "SELECT U&\"\\0065mail\" FROM customers", "SELECT \"email\" FROM \"customers\"", "SELECT public.customers.email FROM public.customers", "SELECT masked_ways.public.customers.email FROM masked_ways.public.customers",
+		"SELECT email, email, email FROM customers", "SELECT json_object_agg(id, email) FROM customers", "SELECT json_agg(c.email) FILTER (WHERE true) FROM customers c", "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY email) FROM customers",
+	} {
+		for _, how := range []string{"simple", "text", "binary"} {
+			got := w.ask(t, c, text, how)
+			w.seen(t, how+" "+text, strings.ReplaceAll(got, text, ""))
+			if tx := c.PgConn().TxStatus(); tx != 'I' {
+				_ = w.ask(t, c, "ROLLBACK", "simple")
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	w.wire.mu.Lock()
+	defer w.wire.mu.Unlock()
+	w.seen(t, "notices", w.wire.got.String())
+}
