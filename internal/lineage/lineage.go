@@ -167,8 +167,12 @@ func (s *Schema) ByNumber(relation uint32, column int16) (from Set, known bool) 
 	if rel == nil {
 		return nil, false
 	}
-	if column < 0 { // ctid and the like
+	switch {
+	case column < 0: // ctid and the like
 		return nil, true
+	case column == 0: // the whole row
+		r := rows{fields: s.fields[rel]}
+		return r.all(), true
 	}
 	at := slices.Index(rel.Numbers, column)
 	if fields := s.fields[rel]; at >= 0 && at < len(fields) {

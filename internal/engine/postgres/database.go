@@ -65,6 +65,7 @@ type database struct {
 	known   atomic.Pointer[definitions]
 	looked  atomic.Int64 // unix nanoseconds of the last refresh that was begun
 	checked atomic.Int64 // unix nanoseconds of the begin of the last one that succeeded
+	pins    pins
 
 	mu    sync.Mutex // held while the catalog is read
 	users int        // guarded by databases.mu
@@ -79,6 +80,7 @@ type definitions struct {
 	version string
 	catalog *sqlscan.Catalog
 	texts   *sqlscan.Cache[*understood]
+	pins    *pins // of the database
 
 	mu    sync.Mutex
 	plans map[*mask.Set]*plans // guarded by mu
@@ -190,7 +192,7 @@ func (db *database) readLocked(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		db.known.Store(newDefinitions(version, catalog, db.of.scans))
+		db.known.Store(newDefinitions(version, catalog, db.of.scans, &db.pins))
 	}
 	db.read = began
 	db.checked.Store(began.UnixNano())
@@ -210,8 +212,8 @@ func (db *database) stale(age time.Duration) bool {
 	return now-last > int64(age) && db.looked.CompareAndSwap(last, now)
 }
 
-func newDefinitions(version string, catalog *sqlscan.Catalog, scans *sqlscan.Cache[*sqlscan.Scan]) *definitions {
-	d := &definitions{version: version, catalog: catalog}
+func newDefinitions(version string, catalog *sqlscan.Catalog, scans *sqlscan.Cache[*sqlscan.Scan], p *pins) *definitions {
+	d := &definitions{version: version, catalog: catalog, pins: p}
 	d.texts = &sqlscan.Cache[*understood]{Bytes: 4 << 20, Make: func(text string) *understood {
 		return understand(text, catalog.Resolve(scans.Get(text), nil))
 	}}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/lineage"
@@ -58,13 +59,53 @@ func (d *definitions) masking(set *mask.Set) *plans {
 	if p := d.plans[set]; p != nil {
 		return p
 	}
-	p := &plans{set: set, schema: lineage.New(d.catalog, func(c lineage.Column) bool { return set.Rule(c.String()) != nil })}
+	p := &plans{set: set, schema: lineage.New(d.catalog, d.pins.masked(set, d.catalog))}
 	p.texts = &sqlscan.Cache[*plan]{Bytes: 4 << 20, Make: func(text string) *plan { return p.make(text, nil) }}
 	if d.plans == nil || len(d.plans) >= maxPlans {
 		d.plans = map[*mask.Set]*plans{}
 	}
 	d.plans[set] = p
 	return p
+}
+
+// pins are columns that were masked by their names, by their numbers: they stay masked when somebody gives them, or their table, another
+// name while the gateway runs. Safe for concurrent use.
+type pins struct {
+	mu  sync.Mutex
+	all map[*mask.Set]map[pin]bool
+}
+
+type pin struct {
+	relation uint32
+	column   int16
+}
+
+// masked returns what is masked of a catalog by a set: by name, and by number what was masked by name before. It pins what it finds.
+func (p *pins) masked(set *mask.Set, cat *sqlscan.Catalog) func(lineage.Column) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all == nil || len(p.all) >= maxPlans {
+		p.all = map[*mask.Set]map[pin]bool{}
+	}
+	if p.all[set] == nil {
+		p.all[set] = map[pin]bool{}
+	}
+	pinned := p.all[set]
+	renamed := map[lineage.Column]bool{}
+	for _, list := range cat.Relations {
+		for _, rel := range list {
+			for i, number := range rel.Numbers {
+				at := pin{rel.OID, number}
+				switch c := (lineage.Column{Relation: rel.Name, Name: rel.Columns[i]}); {
+				case set.Rule(c.String()) != nil:
+					pinned[at] = true
+				case pinned[at]:
+					renamed[c] = true
+				}
+			}
+		}
+	}
+	return func(c lineage.Column) bool { return renamed[c] || set.Rule(c.String()) != nil }
 }
 
 func denyMask(rule, reason string) *access.DenyError {
