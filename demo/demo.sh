@@ -144,6 +144,8 @@ rules:
     approvers: {groups: [dba], within: 2m}
   - {name: migrations, when: '"schema" in action.effects', then: deny, reason: Schema changes go through migrations.}
 packs: [no-unfiltered-writes]
+masks:
+  - {name: mails, columns: [public.customers.email], when: 'principal.name == "assistant"', method: partial, keep_domain: true}
 YAML
 g() { "$gatebook" -c "$gate/gatebook.yaml" "$@"; }
 g check || [ "$broken" = recorder ] || fail "the check failed"
@@ -167,14 +169,22 @@ COMMIT;
 \copy (SELECT id, amount FROM payments ORDER BY id LIMIT 3) TO STDOUT WITH CSV HEADER
 SQL
 
-say "The AI assistant looks up customers"
-PGPASSWORD=$(token assistant) psql -X -v ON_ERROR_STOP=1 -P pager=off << 'SQL'
+say "The AI assistant looks up customers: it does not see their addresses"
+PGPASSWORD=$(token assistant) psql -X -v ON_ERROR_STOP=1 -P pager=off << 'SQL' | tee "$work/masked.out"
 SELECT name, email, country FROM customers WHERE country = 'JP' ORDER BY id LIMIT 3;
+SELECT c AS "a whole row", upper(email) AS country FROM customers c WHERE country = 'JP' LIMIT 1;
 SELECT current_user AS "who the database sees";
 SQL
+grep -q '\*\*\*@' "$work/masked.out" || fail "no address was masked"
+say "It tries to find one out"
+for round in "SELECT id FROM customers WHERE email LIKE 'a%'" "SELECT reverse(email)::bytea FROM customers" "SELECT name FROM customers ORDER BY email LIMIT 1" "CREATE TEMP TABLE mine AS SELECT email FROM customers"; do
+  if PGPASSWORD=$(token assistant) psql -X -v ON_ERROR_STOP=1 -P pager=off -c "$round" > "$work/round.out" 2>&1; then fail "it ran: $round"; fi
+  grep '^ERROR' "$work/round.out"
+  grep -q 'gatebook' "$work/round.out" || fail "it was not the gateway that refused: $round"
+done
 
 say "It makes a mistake, and gets the database's own error"
-PGPASSWORD=$(token assistant) psql -X -P pager=off -c 'SELECT * FROM no_such_table' && fail "a missing table was found"
+PGPASSWORD=$(token assistant) psql -X -P pager=off -c 'SELECT 1/0' && fail "a division by zero succeeded"
 
 say "The policy judges what a statement does, not the words in it"
 refused() { # the statement must be refused by the gateway, not by the database

@@ -255,7 +255,7 @@ type Mask struct {
 	// Unit is what generalise makes of dates: "month" or "year".
 	Unit string `yaml:"unit"`
 	// Step is the width of the ranges that generalise makes of numbers.
-	Step int64 `yaml:"step"`
+	Step int `yaml:"step"`
 	// Scope is within which the same value has the same token. Default the mask's name.
 	Scope string `yaml:"scope"`
 	// Inference says what becomes of statements that filter, sort, group, join or compute by the column: "refuse" or "allow".

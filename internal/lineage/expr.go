@@ -327,7 +327,7 @@ func (w *walk) column(c *pgquery.ColumnRef, sc *scope) value {
 	if len(parts) > 1 {
 		s := find1(sc, schemaOf(parts[:len(parts)-1]), parts[len(parts)-2])
 		if s == nil {
-			return w.lost(sc)
+			return w.lost(strings.Join(parts, "."), sc)
 		}
 		return w.of(s, parts[len(parts)-1])
 	}
@@ -371,7 +371,7 @@ func (w *walk) bare(name string, sc *scope) value {
 	if perhaps || systemColumns[name] {
 		return value{from: out.from, carried: true, plain: len(out.from) == 0}
 	}
-	return w.lost(sc)
+	return w.lost(name, sc)
 }
 
 // of returns a column of a source. A name that it has not may be a function of its row.
@@ -389,6 +389,9 @@ func (w *walk) of(s *source, name string) value {
 		return value{plain: true}
 	}
 	from := s.all()
+	if len(from) > 0 && !s.open && !w.s.cat.IsFunction(name) {
+		w.forbid("the gateway does not know the column " + name)
+	}
 	if effects, own := w.s.cat.OwnFunction(sqlscan.Name{Name: name}); (!own || effects != 0 || tellers[name]) && w.s.cat.IsFunction(name) {
 		from = from.with(Set{Unknown})
 	}
@@ -396,7 +399,13 @@ func (w *walk) of(s *source, name string) value {
 }
 
 // lost is what a name gives that is not found: anything that can be named.
-func (w *walk) lost(sc *scope) value { return w.computed(everywhere(sc)) }
+func (w *walk) lost(name string, sc *scope) value {
+	from := everywhere(sc)
+	if len(from) > 0 {
+		w.forbid("the gateway does not know the column " + name)
+	}
+	return w.computed(from)
+}
 
 // title is a statement's verb for messages.
 func title(verb string) string { return strings.ToUpper(verb) }

@@ -452,7 +452,7 @@ func (p *answers) hides(frame []byte, ex *exch) []byte {
 	switch {
 	case frame[0] == 'A': // other sessions' words
 		return hideNotification(frame)
-	case frame[0] == 'N' && m != nil && !m.Touches && !m.Writes:
+	case m != nil && !m.Touches && !m.Writes:
 		return frame
 	}
 	return withheld(frame, ex == nil || m != nil && !m.Writes)
