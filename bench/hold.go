@@ -33,9 +33,6 @@ people: [{person: asker}, {person: ruler, groups: [dba], keys: [%q]}]
 func (w *world) hold(s *system, n int) (times []float64, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	if _, err := w.pg.PSQL(dbName, "CREATE TABLE IF NOT EXISTS held (id int); ALTER TABLE held OWNER TO "+dbUser); err != nil {
-		return nil, err
-	}
 	conninfo, password, err := s.login()
 	if err != nil {
 		return nil, err
@@ -56,7 +53,13 @@ func (w *world) hold(s *system, n int) (times []float64, err error) {
 			answered = time.Now()
 			done <- err
 		}()
-		ticket, ruling, err := w.ruling(ctx, desk)
+		waiting, stop := context.WithCancelCause(ctx)
+		go func() {
+			err := <-done
+			stop(fmt.Errorf("the request did not wait: %w", err))
+			done <- err
+		}()
+		ticket, ruling, err := w.ruling(waiting, desk)
 		if err != nil {
 			return nil, errors.Join(err, c.Close(ctx))
 		}

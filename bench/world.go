@@ -95,7 +95,7 @@ func newWorld(o *options) (*world, error) {
 	if out, err := w.tool("pgbench", w.direct, "-i", "-q", "-s", "10"); err != nil {
 		return w, fmt.Errorf("pgbench -i: %w: %s", err, out)
 	}
-	if _, err := w.pg.PSQL(dbName, "CREATE TABLE sink (LIKE pgbench_accounts); ALTER TABLE sink OWNER TO "+dbUser+"; VACUUM ANALYZE pgbench_accounts"); err != nil {
+	if _, err := w.pg.PSQL(dbName, "CREATE TABLE sink (LIKE pgbench_accounts); ALTER TABLE sink OWNER TO "+dbUser+"; CREATE TABLE held (id int); ALTER TABLE held OWNER TO "+dbUser+"; VACUUM ANALYZE pgbench_accounts"); err != nil {
 		return w, err
 	}
 	if err := w.startBouncer(password); err != nil {

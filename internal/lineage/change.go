@@ -14,7 +14,7 @@ func (s *Schema) statement(n *pgquery.Node, scan *sqlscan.Statement, made func(s
 	w := &walk{s: s, made: made, look: func(rel *sqlscan.Relation) []field { return s.fields[rel] }}
 	a := Answer{Verb: title(scan.Verb)}
 	w.top(n, scan, &a)
-	if scan.Opaque != "" {
+	if scan.Opaque != "" && scan.Opaque != sqlscan.UnnamedSetting { // pg_dump sets what the server has
 		w.forbid(scan.Opaque)
 	}
 	if a.Open && len(a.From()) > 0 {
@@ -161,6 +161,11 @@ func (w *walk) copying(c *pgquery.CopyStmt, a *Answer) {
 		return
 	}
 	a.gives(r)
+	if f, known := copyFormat(c); known {
+		a.Copy = &f
+	} else if len(r.all()) > 0 {
+		w.forbid("the gateway does not know an option of this COPY")
+	}
 }
 
 // picked are some columns of a relation, by name.

@@ -125,6 +125,8 @@ type Answer struct {
 	Uses []Use
 	// Refuse says why it cannot pass however masked columns may be used, "" if nothing forbids it.
 	Refuse string
+	// Copy is how it writes its rows, nil if it is no COPY or the way is not known.
+	Copy *CopyFormat
 	// Fetches is the cursor or portal of which it returns rows, "" for none.
 	Fetches string
 	// Touches: it names a relation with a masked column, or may run into one. Writes: it changes rows or definitions.

@@ -185,6 +185,9 @@ func (w *walk) setSetting(name string) {
 	w.effect(access.EffectSession)
 }
 
+// UnnamedSetting is why a statement is opaque in which nothing but the name of a setting is not known.
+const UnnamedSetting = "set_config sets what the text does not name"
+
 // setting notes what set_config sets.
 func (w *walk) setting(f *pgquery.FuncCall) {
 	parts := texts(f.Funcname)
@@ -198,7 +201,7 @@ func (w *walk) setting(f *pgquery.FuncCall) {
 		}
 	}
 	w.effect(access.EffectAccess | access.EffectAdmin | access.EffectSession)
-	w.opaque("set_config sets what the text does not name")
+	w.opaque(UnnamedSetting)
 }
 
 // sessionStatement walks statements about the session itself and its transactions.

@@ -307,7 +307,20 @@ func (p *answers) answer(it item, typ byte, frame []byte) error {
 		if it.kind == itemQuery {
 			return p.record(ex, frame)
 		}
-	case 't', 'H', 'c':
+	case 'H':
+		if err := ex.copies(frame); err != nil {
+			return err
+		}
+		return p.record(ex, frame)
+	case 'c':
+		if ex.copy != nil {
+			if err := ex.copy.done(); err != nil {
+				return err
+			}
+			ex.copy = nil
+		}
+		return p.record(ex, frame)
+	case 't':
 		return p.record(ex, frame)
 	case 'G':
 		p.copyIn(ex)
@@ -327,6 +340,14 @@ func (p *answers) answer(it item, typ byte, frame []byte) error {
 
 // complete handles the frame that completes the answer of a message.
 func (p *answers) complete(it item, frame []byte) error {
+	if it.own { // the agent did not ask for it
+		r := p.r
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		defer r.cond.Broadcast()
+		r.queue.pop(1)
+		return r.settle(it, true)
+	}
 	if it.last {
 		if it.ex.outcome.Status == "" {
 			it.ex.outcome.Status = access.StatusOK
@@ -350,7 +371,7 @@ func (p *answers) bulk(ex *exch, typ byte, n int) error {
 	p.unhold(ex)
 	if m := ex.current(); m != nil && m.masked() {
 		if typ != 'D' {
-			return errWithheld("COPY data of masked columns")
+			return p.maskedCopy(ex, n)
 		}
 		return p.maskedRows(ex, n)
 	}

@@ -39,6 +39,7 @@ type exch struct {
 	statement int
 	types     []uint32
 	masked    []maskedCells
+	copy      *copyMask
 }
 
 type statementOutcome struct {

@@ -301,6 +301,11 @@ func (q *requests) execute(ctx context.Context, frame, body []byte) error {
 	if g.st.mayRename() {
 		q.doubt++
 	}
+	if q.r.s.Masks() != nil && !slices.ContainsFunc(g.items, func(it item) bool { return it.kind == itemDescribePortal }) {
+		// What is masked of the answer is compared with what the target says of it.
+		g.raw = pgwire.AppendFrame(g.raw, 'D', append(append([]byte{'P'}, name...), 0))
+		g.items = append(g.items, item{kind: itemDescribePortal, own: true})
+	}
 	g.add('E', frame, item{kind: itemExecute})
 	return q.closeGroup(ctx)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/lineage"
 	"github.com/gatebook/gatebook/internal/mask"
 )
 
@@ -329,5 +330,140 @@ func TestPM13Renamed(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("the new table is not masked")
 		}
+	}
+}
+
+// TestPM12Copy: COPY in every format, with any delimiter, quote and NULL, gives masked columns masked and all others as they are: what it
+// gives can be loaded again with the same options.
+func TestPM12Copy(t *testing.T) {
+	w := startMasked(t, "masked_copy", rule(t, mask.Rule{Name: "mails", Columns: []string{"public.odd.email"}, Method: mask.Partial, KeepDomain: true}), rule(t, mask.Rule{Name: "numbers", Columns: []string{"public.odd.n"}, Method: mask.Generalise, Step: 1000}))
+	own, err := pgx.Connect(t.Context(), server.URL("masked_copy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = own.Close(context.WithoutCancel(t.Context())) }()
+	if _, err := own.Exec(t.Context(), `CREATE TABLE odd (id int, note text, email text, n int, tail text); GRANT ALL ON odd TO PUBLIC;
+		INSERT INTO odd SELECT n, v, CASE WHEN n % 4 = 0 THEN NULL ELSE 'canary' || v || '@example.test' END, 900001, v FROM unnest(ARRAY['plain', E'a\tb', E'a\nb', 'a,b', 'a"b', '"', '\', '\N', 'NULL', '', E'\r', 'a;b|c', 'ü', '\.', E'a\\\nb', NULL, 'x''y', E'\x08\f\v']) WITH ORDINALITY x (v, n);
+		CREATE TABLE back (id int, note text, email text, n int, tail text)`); err != nil {
+		t.Fatal(err)
+	}
+	want := w.rowsOf(t, own, `SELECT id, note, CASE WHEN email IS NULL THEN NULL ELSE '***@example.test' END, 900000, tail FROM odd ORDER BY id`)
+	c := w.agent(t, "masked_copy")
+	for _, options := range []string{
+		"", "(FORMAT text)", "(DELIMITER '|')", "(DELIMITER ',', NULL 'nothing')", "(FORMAT csv)", "(FORMAT csv, HEADER)", "(FORMAT csv, DELIMITER ';', NULL '\\N', QUOTE '''')", "(FORMAT csv, QUOTE '*', ESCAPE '\\')", "(FORMAT csv, FORCE_QUOTE *)",
+		"(FORMAT csv, NULL '***@example.test')", "(FORMAT binary)", "CSV HEADER DELIMITER '|'", "(HEADER, NULL 'a')", "(FORMAT csv, DELIMITER '@')", "(DELIMITER '@')",
+	} {
+		var out bytes.Buffer
+		if _, err := c.PgConn().CopyTo(t.Context(), &out, "COPY odd TO STDOUT "+options); err != nil {
+			t.Fatalf("%s: %v", options, err)
+		}
+		w.seen(t, options, out.String())
+		if _, err := own.Exec(t.Context(), "TRUNCATE back"); err != nil {
+			t.Fatal(err)
+		}
+		in := strings.ReplaceAll(options, ", FORCE_QUOTE *", "")
+		if _, err := own.PgConn().CopyFrom(t.Context(), &out, "COPY back FROM STDIN "+in); err != nil {
+			t.Fatalf("%s: %v", options, err)
+		}
+		if got := w.rowsOf(t, own, "SELECT * FROM back ORDER BY id"); got != want {
+			t.Errorf("%s\n%s\nwant\n%s", options, got, want)
+		}
+	}
+	var out bytes.Buffer
+	if _, err := c.PgConn().CopyTo(t.Context(), &out, "COPY (SELECT email, id, upper(email), n::text FROM odd WHERE id = 1) TO STDOUT"); err != nil || out.String() != "***@example.test\t1\t\\N\t\\N\n" {
+		t.Errorf("of a query: %q, %v", out.String(), err)
+	}
+}
+
+func (w *maskedWorld) rowsOf(t *testing.T, c *pgx.Conn, text string) string {
+	t.Helper()
+	results, err := c.PgConn().Exec(t.Context(), text).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for _, row := range results[0].Rows {
+		for _, v := range row {
+			if v == nil {
+				out.WriteString("NULL ")
+				continue
+			}
+			fmt.Fprintf(&out, "%q ", v)
+		}
+		out.WriteString("\n")
+	}
+	return out.String()
+}
+
+// FuzzCopyMask: whatever the data is and in whatever pieces it comes, no masked value passes, and the pieces make no difference.
+func FuzzCopyMask(f *testing.F) {
+	all, err := rules()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{"1\tcanary\n", "1,\"can\"\"ary\"\n", "1,canary\r\n2,\\N\n", "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x011\x00\x00\x00\x06canary\xff\xff", "a\\\tb\tcanary\\\n\n"} {
+		for format := range 3 {
+			f.Add([]byte(s), uint8(format), uint8(3)) //nolint:gosec // small
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte, format, piece uint8) {
+		run := func(size int) ([]byte, error) {
+			m := &masking{cells: []cell{{}, {rule: all, column: "c", plain: true, typ: 25}}}
+			c := &copyMask{ex: &exch{formats: []int{0}}, m: m, f: lineage.CopyFormat{Delimiter: '\t', Null: `\N`}}
+			switch format % 3 {
+			case 1:
+				c.f = lineage.CopyFormat{CSV: true, Delimiter: ',', Quote: '"', Escape: '"'}
+			case 2:
+				c.f.Binary, c.ex.formats[0] = true, 1
+			}
+			var out []byte
+			for from := 0; from < len(data); from += size {
+				var err error
+				if out, err = c.takes(out, data[from:min(from+size, len(data))]); err != nil {
+					return nil, err
+				}
+			}
+			return out, nil
+		}
+		whole, err1 := run(len(data) + 1)
+		parts, err2 := run(int(piece) + 1)
+		if (err1 == nil) != (err2 == nil) || !bytes.Equal(whole, parts) {
+			t.Errorf("%q, %v\n%q, %v", whole, err1, parts, err2)
+		}
+	})
+}
+
+func rules() (*mask.Rule, error) {
+	r := &mask.Rule{Name: "all", Columns: []string{"*.*.*"}, Method: mask.Redact, Inference: mask.Refuse}
+	return r, r.Check()
+}
+
+// TestMaskedTools: psql's own commands and pg_dump work for somebody who has masks, and a dump holds masked values alone.
+func TestMaskedTools(t *testing.T) {
+	w := startMasked(t, "masked_tools", rule(t, mask.Rule{
+		Name: "all", Method: mask.Redact,
+		Columns: []string{"public.customers.email", "public.customers.ssn", "public.customers.phone", "public.customers.doc", "public.customers.file"},
+	}))
+	url := w.url("agents", "orders/masked_tools")
+	refused := 0
+	commands := strings.Fields(`\l \l+ \dn \dn+ \dt \dt+ \dv \dv+ \di \di+ \ds \df \df+ \du \dg \db \dx \dp \dT \dT+ \do \dC \dD \dc \dO \dF \dRp \dRs \des \dew \dy \dL \dAc \ddp \drds \dm \dE \dP \conninfo \encoding`)
+	commands = append(commands, `\d customers`, `\d+ customers`, `\d people`, `\d+ people`, `\dt public.*`, `\sf leak`, `\sv people`, `\dp customers`)
+	for _, command := range commands {
+		out, err := w.run("psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", command, url)
+		if command != `\df+` { // which shows what functions are, with the word in it
+			w.seen(t, command, out)
+		}
+		if err != nil {
+			t.Logf("%s: %s", command, out)
+			refused++
+		}
+	}
+	if refused*20 > len(commands) {
+		t.Errorf("%d of %d commands are refused", refused, len(commands))
+	}
+	out, err := w.run("pg_dump", "--dbname", url, "--data-only", "--table", "public.customers")
+	w.seen(t, "pg_dump", out)
+	if err != nil || !strings.Contains(out, "[masked]") {
+		t.Errorf("pg_dump: %v\n%s", err, out)
 	}
 }

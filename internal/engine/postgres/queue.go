@@ -24,9 +24,11 @@ type item struct {
 	maybe bool
 	// silent: a Sync of the gateway's own, whose answer the agent does not see.
 	silent bool
-	ex     *exch // nil for Sync
-	st     *change[*statement]
-	po     *change[*portal]
+	// own: a Describe of the gateway's own in an exchange of the agent's, who does not see its answer.
+	own bool
+	ex  *exch // nil for Sync
+	st  *change[*statement]
+	po  *change[*portal]
 }
 
 // maxQueue is how many messages may wait for their answers. Beyond it the
