@@ -469,7 +469,7 @@ func (q *requests) replan(ctx context.Context, a *access.Action, old *plan) (*pl
 	if old == nil && q.r.s.Masks() == nil {
 		return nil, nil
 	}
-	if err := q.r.db.refresh(ctx, 0); err != nil {
+	if q.r.db == nil || q.r.db.refresh(ctx, 0) != nil {
 		return nil, denyMask("masks", "the target's definitions are not known now")
 	}
 	p := q.plan(a.Text, q.understand(ctx, a.Text))
