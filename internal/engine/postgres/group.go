@@ -331,7 +331,7 @@ func (q *requests) closeGroup(ctx context.Context) error {
 	q.detail = g.appendDetail(q.detail[:0])
 	g.a.Detail = q.detail
 	g.understand(ctx, q)
-	q.next = expected{plan: q.maskGroup(g), st: g.st, formats: g.formats}
+	q.next = expected{plan: q.maskGroup(ctx, g), st: g.st, formats: g.formats}
 	if err := q.begin(ctx, &g.a, g.raw, g.items); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (q *requests) ask(ctx context.Context, a *access.Action) (replaced string, 
 		}
 		does := q.understand(ctx, one.Text)
 		does.fill(one)
-		q.mask(one, one.Text, does)
+		q.mask(ctx, one, one.Text, does)
 		a.List = append(a.List, one)
 	}
 	list := a.List

@@ -209,9 +209,20 @@ func (q *requests) plan(text string, does *understood) *plan {
 	return out
 }
 
+// copies reports whether rows go out by COPY, which the target does not describe.
+func (p *plan) copies() bool {
+	return slices.ContainsFunc(p.answers, func(m masking) bool { return m.Verb == "COPY" && m.Rows })
+}
+
 // mask refuses an action whose text may give masked values, and returns what is masked of its answer.
-func (q *requests) mask(a *access.Action, text string, does *understood) *plan {
+func (q *requests) mask(ctx context.Context, a *access.Action, text string, does *understood) *plan {
 	p := q.plan(text, does)
+	if p != nil && p.copies() { // nothing says later that a name stands for something else by now
+		if err := q.r.db.refresh(ctx, 0); err != nil {
+			q.r.d.log.Error("definitions not read", "target", q.r.db.key.target, "database", q.r.db.key.name, "err", err)
+		}
+		p = q.plan(text, does)
+	}
 	if p != nil && p.deny != nil && a.Refuse == nil {
 		a.Refuse = p.deny
 	}
@@ -219,7 +230,7 @@ func (q *requests) mask(a *access.Action, text string, does *understood) *plan {
 }
 
 // maskGroup is mask for a group of the extended protocol.
-func (q *requests) maskGroup(g *group) *plan {
+func (q *requests) maskGroup(ctx context.Context, g *group) *plan {
 	if g.a.Op == "close" || q.r.s.Masks() == nil {
 		return nil
 	}
@@ -227,7 +238,7 @@ func (q *requests) maskGroup(g *group) *plan {
 	if g.uncertain || g.st.unresolved {
 		does = nil
 	}
-	p := q.mask(&g.a, g.st.text, does)
+	p := q.mask(ctx, &g.a, g.st.text, does)
 	if p != nil && g.bound != nil && g.bound.name != "" && len(p.answers) == 1 && p.answers[0].masked() {
 		if q.maskedPortals == nil {
 			q.maskedPortals = map[string]bool{}

@@ -297,6 +297,21 @@ func TestPM13Renamed(t *testing.T) {
 	if out, err := server.PSQL("masked_renamed", "BEGIN; ALTER TABLE customers RENAME email TO e; ALTER TABLE customers RENAME name TO email; ALTER TABLE customers RENAME e TO name; COMMIT"); err != nil {
 		t.Fatal(err, out)
 	}
+	var copied bytes.Buffer
+	if _, err := c.PgConn().CopyTo(t.Context(), &copied, "COPY (SELECT name FROM customers) TO STDOUT"); err != nil {
+		t.Fatal(err)
+	}
+	w.seen(t, "COPY right after the renaming", copied.String())
+	if out, err := server.PSQL("masked_renamed", "BEGIN; ALTER TABLE customers RENAME email TO e; ALTER TABLE customers RENAME name TO email; ALTER TABLE customers RENAME e TO name; COMMIT; SELECT pg_sleep(3)"); err != nil {
+		t.Fatal(err, out)
+	}
+	if out := w.ask(t, c, "SELECT name, email FROM customers WHERE id = 1", "simple"); out != `["name1" "[masked]"]` {
+		c = w.agent(t, "masked_renamed")
+		w.seen(t, "back", out)
+	}
+	if out, err := server.PSQL("masked_renamed", "BEGIN; ALTER TABLE customers RENAME email TO e; ALTER TABLE customers RENAME name TO email; ALTER TABLE customers RENAME e TO name; COMMIT"); err != nil {
+		t.Fatal(err, out)
+	}
 	withheld := false
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		out := w.ask(t, c, "SELECT name FROM customers WHERE id = 1", "simple")
@@ -465,5 +480,65 @@ func TestMaskedTools(t *testing.T) {
 	w.seen(t, "pg_dump", out)
 	if err != nil || !strings.Contains(out, "[masked]") {
 		t.Errorf("pg_dump: %v\n%s", err, out)
+	}
+}
+
+// TestAP12MaskStays: what people have approved is masked like everything else: by what is in force when it runs, alone and in a list.
+func TestAP12MaskStays(t *testing.T) {
+	psql(t, `DROP SCHEMA IF EXISTS ap12 CASCADE; CREATE SCHEMA ap12; CREATE TABLE ap12.people (id int, email text); GRANT USAGE ON SCHEMA ap12 TO agent; GRANT ALL ON ap12.people TO agent;
+		INSERT INTO ap12.people SELECT n, 'canary' || n FROM generate_series(1, 9) n`)
+	w := startHold(t, access.Approvers{})
+	w.driver.unresolved = false
+	masked := func(on bool) { // another set each time, under the same digest
+		snap := *w.gate.Snapshot()
+		snap.Masks = &fixedMasks{}
+		if on {
+			snap.Masks = &fixedMasks{set: mask.NewSet([]*mask.Rule{rule(t, mask.Rule{Name: "all", Columns: []string{"ap12.people.email"}, Method: mask.Redact})})}
+		}
+		w.gate.SetSnapshot(&snap)
+	}
+	masked(true)
+	c := w.connect("agents")
+	approved := func(run func() (string, error)) {
+		t.Helper()
+		type answer struct {
+			text string
+			err  error
+		}
+		done := make(chan answer, 1)
+		go func() {
+			text, err := run()
+			done <- answer{text, err}
+		}()
+		tk := w.waiting(t)
+		if strings.Contains(tk.Bound, "canary") {
+			t.Errorf("the ticket has %s", tk.Bound)
+		}
+		masked(true) // what was masked when it was asked for does not count
+		w.rule(t, tk, true)
+		if got := <-done; got.err != nil || got.text != "[masked]" {
+			t.Errorf("%q, %v", got.text, got.err)
+		}
+	}
+	first := func(results []*pgconn.Result, err error) (string, error) {
+		if err != nil || len(results) == 0 || len(results[0].Rows) != 1 {
+			return "", errors.Join(err, errors.New("no row"))
+		}
+		return string(results[0].Rows[0][0]), nil
+	}
+	approved(func() (string, error) {
+		return first(c.PgConn().Exec(t.Context(), "DELETE FROM ap12.people WHERE id = 1 RETURNING email").ReadAll())
+	})
+	approved(func() (string, error) {
+		r := c.PgConn().ExecParams(t.Context(), "DELETE FROM ap12.people WHERE id = 2 RETURNING email", nil, nil, nil, []int16{1}).Read()
+		return first([]*pgconn.Result{r}, r.Err)
+	})
+	masked(false)
+	approved(func() (string, error) {
+		return first(c.PgConn().Exec(t.Context(), "DELETE FROM ap12.people WHERE id = 3 RETURNING email").ReadAll())
+	})
+	w.listed(t, c, "DELETE FROM ap12.people WHERE id = 4 RETURNING email")
+	if got, err := first(c.PgConn().Exec(t.Context(), "DELETE FROM ap12.people WHERE id = 4 RETURNING email").ReadAll()); err != nil || got != "[masked]" {
+		t.Errorf("in a list: %q, %v", got, err)
 	}
 }

@@ -419,7 +419,7 @@ func (q *requests) query(ctx context.Context, frame, body []byte) error {
 		if does.doubtful {
 			q.doubt++
 		}
-		q.next.plan = q.mask(a, a.Text, does)
+		q.next.plan = q.mask(ctx, a, a.Text, does)
 	}
 	// A Query ends the unnamed statement and portal.
 	return q.begin(ctx, a, raw, []item{{
