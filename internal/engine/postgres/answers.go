@@ -340,23 +340,19 @@ func (p *answers) answer(it item, typ byte, frame []byte) error {
 
 // complete handles the frame that completes the answer of a message.
 func (p *answers) complete(it item, frame []byte) error {
-	if it.own { // the agent did not ask for it
-		r := p.r
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		defer r.cond.Broadcast()
-		r.queue.pop(1)
-		return r.settle(it, true)
-	}
-	if it.last {
+	switch {
+	case it.own: // the agent did not ask for it
+	case it.last:
 		if it.ex.outcome.Status == "" {
 			it.ex.outcome.Status = access.StatusOK
 		}
 		if err := p.close(it.ex, frame); err != nil {
 			return err
 		}
-	} else if err := p.record(it.ex, frame); err != nil {
-		return err
+	default:
+		if err := p.record(it.ex, frame); err != nil {
+			return err
+		}
 	}
 	r := p.r
 	r.mu.Lock()
