@@ -239,6 +239,8 @@ type Intent struct {
 	Text   string          `json:"text"`
 	Detail json.RawMessage `json:"detail,omitempty"`
 	Action json.RawMessage `json:"action,omitempty"` // an Action
+	// Sensitive says what of it is personal or secret; nil if nothing was found.
+	Sensitive *Sensitive `json:"sensitive,omitempty"`
 	// List are the statements that it asks for at once (op "request").
 	List []Listed `json:"list,omitempty"`
 }
@@ -248,6 +250,8 @@ type Listed struct {
 	Text   string          `json:"text"`
 	Opaque bool            `json:"opaque"`
 	Action json.RawMessage `json:"action"` // an Action
+	// Sensitive is as in Intent.
+	Sensitive *Sensitive `json:"sensitive,omitempty"`
 }
 
 // Usage is what a principal had done over all its sessions, in windows that slide.
@@ -296,24 +300,32 @@ type ActionObject struct {
 // Chunk is the JSON part of request and answer entries; the bytes follow it.
 type Chunk struct {
 	Seq uint64 `json:"seq"` // from 1 within the exchange and direction
+	// Found are values that detectors found in what the agent sent, by kind.
+	Found map[string]uint64 `json:"found,omitempty"`
+	// Cells are commitments to masked cells of the answer, 16 bytes each (docs/formats/entry.md).
+	Cells []byte `json:"cells,omitempty"`
 }
 
 // Outcome is the body of an outcome entry. The bytes of an answer that was not
 // recorded in chunks follow it.
 type Outcome struct {
-	Status  string          `json:"status"`
-	Tag     string          `json:"tag,omitempty"`
-	Code    string          `json:"code,omitempty"`
-	Message string          `json:"message,omitempty"`
-	Rows    uint64          `json:"rows"`
-	Bytes   uint64          `json:"bytes"`   // of the whole answer
-	Chunks  uint64          `json:"chunks"`  // answer entries before this one
-	Request uint64          `json:"request"` // request entries of this exchange
-	SHA256  string          `json:"sha256"`  // of the whole answer's bytes; zeros if unknown
-	ReadyUS int64           `json:"ready_us"`
-	TotalUS int64           `json:"total_us"`
-	Cause   string          `json:"cause,omitempty"`
-	Detail  json.RawMessage `json:"detail,omitempty"`
+	Status  string `json:"status"`
+	Tag     string `json:"tag,omitempty"`
+	Code    string `json:"code,omitempty"`
+	Message string `json:"message,omitempty"`
+	Rows    uint64 `json:"rows"`
+	Bytes   uint64 `json:"bytes"`   // of the whole answer
+	Chunks  uint64 `json:"chunks"`  // answer entries before this one
+	Request uint64 `json:"request"` // request entries of this exchange
+	SHA256  string `json:"sha256"`  // of the whole answer's bytes; zeros if unknown
+	ReadyUS int64  `json:"ready_us"`
+	TotalUS int64  `json:"total_us"`
+	Cause   string `json:"cause,omitempty"`
+	// PersonalData are values that detectors found in the request: in its text, in what is bound to it and in what was sent with it.
+	PersonalData map[string]uint64 `json:"personal_data,omitempty"`
+	// Cells are commitments to masked cells that no answer entry has.
+	Cells  []byte          `json:"cells,omitempty"`
+	Detail json.RawMessage `json:"detail,omitempty"`
 }
 
 // Ticket is the body of a ticket entry: a request waits for people.
@@ -369,6 +381,7 @@ type TicketBound struct {
 	Text       string          `json:"text"`
 	Detail     json.RawMessage `json:"detail,omitempty"` // with the parameters
 	Action     json.RawMessage `json:"action,omitempty"` // an Action
+	Sensitive  *Sensitive      `json:"sensitive,omitempty"`
 	// List are the statements that are asked for at once, in the order in which they run; Reason is the agent's word for why.
 	List   []Listed `json:"list,omitempty"`
 	Reason string   `json:"reason,omitempty"`

@@ -48,6 +48,8 @@ type Builder struct {
 	stats      Stats
 	issues     []Exception
 	problems   []Problem
+	claim      *CellClaim // of the verifier, nil if nothing is asked
+	answer     *CellAnswer
 }
 
 // Stats are the totals of a range.
@@ -141,6 +143,9 @@ type openIntent struct {
 	listed   *openList   // it was let through as that
 	position int
 	body     *Intent
+	shown    string // its text, as it is shown
+	cells    uint64 // bytes of commitments to masked cells
+	kept     []byte // those, where they are asked for
 	chunks   uint64
 	requests uint64
 	bytes    uint64
@@ -371,6 +376,7 @@ func (b *Builder) view(line []byte, h *Header, d *Disclosed, reason string) erro
 // eventLine writes one line of a session's events.jsonl.
 func (b *Builder) eventLine(h *Header, body []byte) error {
 	meta, raw := SplitBody(body)
+	meta = shownBody(h.Kind, meta)
 	out := append(b.line[:0], `{"index":`...)
 	out = strconv.AppendUint(out, h.Index, 10)
 	out = append(out, `,"time":"`...)

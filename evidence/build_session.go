@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -142,7 +144,8 @@ func (b *Builder) intent(s *openSession, h *Header, body []byte, leaf string) er
 			in.asks = listDigest(v.List)
 		}
 		// Only what the population shows is kept until the outcome.
-		v.Text, v.Detail, v.List = cutCell(v.Text), nil, nil
+		in.shown = cutCell(v.Sensitive.Shown(v.Text))
+		v.Text, v.Detail, v.List, v.Sensitive = cutCell(v.Text), nil, nil, nil
 		in.body = &v
 		if v.Origin != "" {
 			b.stats.OwnGateway++
@@ -189,7 +192,16 @@ func (b *Builder) chunk(s *openSession, h *Header, body []byte) error {
 			b.problem(Completeness, at(h.Index), "session %s, exchange %d: request chunk %d where %d is due", s.id, h.Exchange, v.Seq, want)
 		}
 	}
+	if in != nil {
+		in.cells += uint64(len(v.Cells))
+		if b.asks(s, h.Exchange) {
+			in.kept = append(in.kept, v.Cells...)
+		}
+	}
 	if h.Kind == KindRequest {
+		if len(v.Found) > 0 {
+			return b.hide(s, h.Exchange, v.Found)
+		}
 		return b.rows(s, h.Exchange, "request", raw)
 	}
 	if in != nil {
@@ -241,6 +253,12 @@ func (b *Builder) outcome(s *openSession, h *Header, body []byte, leaf string) e
 		}
 	}
 	if err := b.rows(s, h.Exchange, "", raw); err != nil {
+		return err
+	}
+	if err := b.masking(s, in, h, &v, s.views[h.Exchange<<1], leaf); err != nil {
+		return err
+	}
+	if err := b.personal(s, in, h, &v, leaf); err != nil {
 		return err
 	}
 	delete(s.views, h.Exchange<<1)
@@ -320,4 +338,14 @@ func (b *Builder) sessionDone(s *openSession, h *Header, end *SessionEnd) error 
 		}
 	}
 	return b.sessionRow(s, h, end)
+}
+
+// personal writes the row of a request that carried personal or secret values.
+func (b *Builder) personal(s *openSession, in *openIntent, h *Header, v *Outcome, leaf string) error {
+	if len(v.PersonalData) == 0 || s.body == nil || in.body == nil {
+		return nil
+	}
+	kinds := (&Sensitive{Found: v.PersonalData}).Kinds()
+	return b.row(&popPersonal, in.index, h.Index, leaf, in.time, s.id.String(), strconv.FormatUint(h.Exchange, 10), s.body.Principal.Issuer+"|"+s.body.Principal.Name,
+		s.body.Target.Name, strings.Join(kinds, ", "), in.decision, in.body.Rule, v.Status, in.shown)
 }

@@ -296,5 +296,5 @@ func (b *Builder) approvalRow(t *openTicket, state, cause string) error {
 	return b.row(&popApprovals, t.index, max(t.last, t.index), t.leaf, t.header.Time,
 		t.body.Ticket, t.session, strconv.FormatUint(t.header.Exchange, 10), t.principal, t.target,
 		strings.Join(t.bound.Rules, " "), t.body.Requester, state, strings.Join(approved, " "), strings.Join(denied, " "), cause, t.status,
-		string(AppendTime(nil, t.bound.Expires)), t.body.Digest, t.bound.Text)
+		string(AppendTime(nil, t.bound.Expires)), t.body.Digest, t.bound.Sensitive.Shown(t.bound.Text))
 }

@@ -51,7 +51,7 @@ var memberName = regexp.MustCompile(`^(bagit\.txt|bag-info\.txt|(tag)?manifest-s
 	`verify/VERIFY\.md|verify/verify\.sh|signatures/(tag)?manifest-sha256\.txt\.(ecdsa|sshsig)|` +
 	`data/(scope\.json|summary\.json|README\.html)|data/log/(headers\.jsonl|bodies\.jsonl|withheld\.jsonl|checkpoint|checkpoints\.jsonl|proofs\.json)|` +
 	`data/populations/[A-Za-z0-9-]{1,64}\.csv|data/identities/[a-z2-7]{16}-[0-9]{1,20}\.json|` +
-	`data/sessions/[a-z2-7]{16}/(session\.json|events\.jsonl|rows\.jsonl))$`)
+	`data/sessions/[a-z2-7]{16}/(session\.json|events\.jsonl|rows\.jsonl|snapshot\.csv))$`)
 
 // container is an opened package whose names and sizes are safe.
 type container struct {

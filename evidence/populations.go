@@ -42,10 +42,16 @@ var (
 	popContinuity = population{"data/populations/P9-continuity.csv", []string{
 		"event", "boot_id", "detail",
 	}}
+	popMasking = population{"data/populations/P10-masking.csv", []string{
+		"session", "exchange", "statement", "principal", "target", "column", "by", "kinds", "seen", "masked", "nulled", "null", "bare",
+	}}
+	popPersonal = population{"data/populations/P17-personal-data-sent.csv", []string{
+		"session", "exchange", "principal", "target", "kinds", "decision", "rule", "status", "text",
+	}}
 	popRefused = population{"data/populations/P11-refused-logins.csv", []string{
 		"count", "what", "code", "source", "listener", "target", "role", "principal", "detail",
 	}}
-	populations = []*population{&popSessions, &popActions, &popApprovals, &popIdentities, &popAdmin, &popContinuity, &popRefused}
+	populations = []*population{&popSessions, &popActions, &popApprovals, &popIdentities, &popAdmin, &popContinuity, &popMasking, &popRefused, &popPersonal}
 )
 
 // row appends a row to a population, with its header line before the first.
@@ -205,7 +211,7 @@ func (b *Builder) action(s *openSession, in *openIntent, h *Header, o *Outcome, 
 	return b.row(&popActions, in.index, h.Index, in.leaf, in.time,
 		s.id.String(), strconv.FormatUint(h.Exchange, 10), s.body.Principal.Issuer+"|"+s.body.Principal.Name, s.body.Target.Name,
 		in.body.Op, in.body.Origin, strconv.FormatBool(in.body.Opaque), strings.Join(done.Effects, " "), done.Privileged, in.decision, in.body.Rule, o.Status, o.Tag, o.Code,
-		strconv.FormatUint(o.Rows, 10), strconv.FormatUint(o.Bytes, 10), o.SHA256, in.body.Text)
+		strconv.FormatUint(o.Rows, 10), strconv.FormatUint(o.Bytes, 10), o.SHA256, in.shown)
 }
 
 // control takes the body of an entry of the book itself.

@@ -31,6 +31,8 @@ type Options struct {
 	// Judge decides every request again; nil leaves that out, and the report says so.
 	Judge  Judge
 	Limits Limits
+	// Cell asks about one masked cell; the report has the answer.
+	Cell *CellClaim
 }
 
 // Report is what verification found. Each aspect is "ok", "failed", or a
@@ -47,6 +49,8 @@ type Report struct {
 	Problems   []Problem   `json:"problems"`
 	Exceptions []Exception `json:"exceptions"`
 	Summary    *Summary    `json:"summary,omitempty"`
+	// Cell answers Options.Cell.
+	Cell *CellAnswer `json:"cell,omitempty"`
 }
 
 // Failed reports whether the package must not be believed.
@@ -439,6 +443,8 @@ func (s hashSink) Append(name string, piece []byte) error {
 func (v *verifier) entries(tree *Range, manifest map[string]string) error {
 	again := make(hashSink)
 	b := NewBuilder(*v.scope, again)
+	b.claim = v.o.Cell
+	defer func() { v.report.Cell = b.answer }()
 	if err := b.Begin(); err != nil {
 		return err
 	}

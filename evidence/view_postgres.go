@@ -1,10 +1,12 @@
 package evidence
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -19,6 +21,51 @@ type answerView struct {
 	skip    int  // bytes of an oversized frame still to come
 	ended   bool // what came was not frames: nothing more is shown
 	formats []byte
+	// counts are those of each statement; copied: the one at hand answers by COPY. hidden: what the agent sent is not shown.
+	counts  []cells
+	copied  bool
+	hidden  bool
+	nulls   []bool
+	csv     []byte // lines of the snapshot
+	numbers uint64 // of its rows, of the statement at hand
+}
+
+// statement returns the count of the statement at hand.
+func (v *answerView) statement() *cells {
+	if len(v.counts) == 0 {
+		v.counts = []cells{{}}
+	}
+	return &v.counts[len(v.counts)-1]
+}
+
+// maxCounted bounds the statements of one request whose cells are counted apart.
+const maxCounted = 10_000
+
+// completes goes on to the next statement.
+func (v *answerView) completes() {
+	v.copied, v.numbers = false, 0
+	if len(v.counts) < maxCounted {
+		v.statement()
+		v.counts = append(v.counts, cells{})
+	}
+}
+
+func (v *answerView) statements() int {
+	if v == nil {
+		return 0
+	}
+	return len(v.counts)
+}
+
+// cells are those of a statement, from 0.
+func (v *answerView) cells(i int) *cells {
+	switch {
+	case v == nil || i < 0 || i >= len(v.counts):
+		return &cells{}
+	case len(v.counts) == maxCounted && i == maxCounted-1:
+		return &cells{uncounted: true}
+	}
+	return &v.counts[i]
 }
 
 // rows appends readable lines for the bytes of an exchange's request or answer.
@@ -35,10 +82,32 @@ func (b *Builder) rows(s *openSession, exchange uint64, direction string, raw []
 		v = &answerView{}
 		s.views[key] = v
 	}
+	if v.hidden {
+		return nil
+	}
 	out := v.append(b.line[:0], exchange, direction, raw)
+	b.line = out
+	if len(v.csv) > 0 {
+		if err := b.sink.Append("data/sessions/"+s.id.String()+"/snapshot.csv", v.csv); err != nil {
+			return err
+		}
+		v.csv = v.csv[:0]
+	}
 	if len(out) == 0 {
 		return nil
 	}
+	return b.sink.Append("data/sessions/"+s.id.String()+"/rows.jsonl", out)
+}
+
+// hide leaves the rest of what an agent sends with a request out of the views, since something in it is personal or secret.
+func (b *Builder) hide(s *openSession, exchange uint64, found map[string]uint64) error {
+	key := exchange<<1 | 1
+	if v := s.views[key]; v != nil && v.hidden {
+		return nil
+	}
+	s.views[key] = &answerView{hidden: true}
+	out := append((*answerView)(nil).begin(b.line[:0], exchange, "request"), `"not_shown":`...)
+	out = append(appendJSON(out, strings.Join((&Sensitive{Found: found}).Kinds(), ", ")), "}\n"...)
 	b.line = out
 	return b.sink.Append("data/sessions/"+s.id.String()+"/rows.jsonl", out)
 }
@@ -69,6 +138,7 @@ func (v *answerView) append(dst []byte, exchange uint64, direction string, raw [
 			dst = append(dst, `,"bytes":`...)
 			dst = strconv.AppendInt(dst, int64(n), 10)
 			dst = append(dst, "}\n"...)
+			v.statement().uncounted = true
 			have := min(n, len(data))
 			v.skip = n - have
 			data = data[have:]
@@ -100,9 +170,15 @@ func (*answerView) begin(dst []byte, exchange uint64, direction string) []byte {
 // done have none.
 func (v *answerView) frame(dst []byte, exchange uint64, direction string, typ byte, body []byte) []byte {
 	switch typ {
+	case 'H', 'd':
+		v.copied, v.statement().uncounted = true, true
+	}
+	switch typ {
 	case 'T':
+		v.line(exchange, body, true)
 		return v.columns(v.begin(dst, exchange, direction), body)
 	case 'D':
+		defer v.line(exchange, body, false) // behind what is found out of the row
 		return v.row(v.begin(dst, exchange, direction), body)
 	case 'd':
 		dst = append(v.begin(dst, exchange, direction), `"copy":`...)
@@ -116,6 +192,9 @@ func (v *answerView) frame(dst []byte, exchange uint64, direction string, typ by
 		return append(appendFields(dst, body), "}}\n"...)
 	case 'S', 'A', 'C':
 		names := map[byte]string{'S': `"parameter":`, 'A': `"notification":`, 'C': `"complete":`}
+		if typ == 'C' {
+			v.completes()
+		}
 		if typ == 'A' && len(body) > 4 {
 			body = body[4:]
 		}
@@ -165,6 +244,8 @@ func (v *answerView) row(dst, body []byte) []byte {
 	}
 	n := int(binary.BigEndian.Uint16(body))
 	body = body[2:]
+	v.nulls = v.nulls[:0]
+	defer func() { v.statement().row(v.nulls) }()
 	for i := range n {
 		if len(body) < 4 {
 			break
@@ -177,6 +258,7 @@ func (v *answerView) row(dst, body []byte) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
+		v.nulls = append(v.nulls, size < 0)
 		if size < 0 {
 			dst = append(dst, "null"...)
 			continue
@@ -189,6 +271,57 @@ func (v *answerView) row(dst, body []byte) []byte {
 		body = body[size:]
 	}
 	return append(dst, "]}\n"...)
+}
+
+// line appends a line of the snapshot: exchange, statement and row from 1, and the cells; a row 0 has the columns' names.
+func (v *answerView) line(exchange uint64, body []byte, names bool) {
+	if len(body) < 2 {
+		return
+	}
+	if v.numbers++; names {
+		v.numbers = 0
+	}
+	for i, n := range []uint64{exchange, uint64(max(v.statements(), 1)), v.numbers} {
+		if i > 0 {
+			v.csv = append(v.csv, ',')
+		}
+		v.csv = strconv.AppendUint(v.csv, n, 10)
+	}
+	n := int(binary.BigEndian.Uint16(body))
+	body = body[2:]
+	for i := range n {
+		cell, rest, ok := v.cell(body, i, names)
+		if !ok {
+			break
+		}
+		v.csv = AppendCSV(append(v.csv, ','), cell)
+		body = rest
+	}
+	v.csv = append(v.csv, "\r\n"...)
+}
+
+// cell returns the text of the first cell of b: a name of a RowDescription, or a value of a DataRow.
+func (v *answerView) cell(b []byte, i int, name bool) (text string, rest []byte, ok bool) {
+	if name {
+		end := bytes.IndexByte(b, 0)
+		if end < 0 || len(b) < end+19 {
+			return "", nil, false
+		}
+		return string(b[:end]), b[end+19:], true
+	}
+	if len(b) < 4 {
+		return "", nil, false
+	}
+	size := int(int32(binary.BigEndian.Uint32(b))) //nolint:gosec // two's complement
+	switch b = b[4:]; {
+	case size < 0:
+		return `\N`, b, true
+	case size > len(b):
+		return "", nil, false
+	case i < len(v.formats) && v.formats[i] != 0 || !utf8.Valid(b[:size]):
+		return "base64:" + base64.StdEncoding.EncodeToString(b[:size]), b[size:], true
+	}
+	return string(b[:size]), b[size:], true
 }
 
 // appendValue appends text as a string, and what is binary or not UTF-8 as {"b64": …}.

@@ -62,11 +62,28 @@ type Action struct {
 	// Asked is what the agent says of why. Nil for all other requests.
 	List  []*Action
 	Asked string
+	// Found are values that detectors found in the text and in what is bound to it, by kind.
+	Found map[string]uint64
+	// HiddenText are parts of the text, in order, and HiddenParams bound values, that are not shown where requests are read in clear.
+	HiddenText   []HiddenPart
+	HiddenParams []HiddenParam
 	// Own names the rule by which the request passes without being decided on, since it concerns the gateway alone; "" otherwise.
 	Own string
 	// Refuse is set by an engine that must refuse the request by name
 	// (a protocol feature, a pinned setting, a limit). The door records it as a denial.
 	Refuse *DenyError
+}
+
+// HiddenPart are the bytes [From, To) of a text, with the kind of value or the mask for which they are hidden.
+type HiddenPart struct {
+	From, To int
+	What     string
+}
+
+// HiddenParam is a bound value, by its place from 1.
+type HiddenParam struct {
+	N    int
+	What string
 }
 
 // Redefines reports whether the request may change what the names in later ones stand for.

@@ -167,6 +167,9 @@ func (s *Service) sessionRoutes() []Route {
 		call("POST", "/v1/sessions/{id}/end", "End an open session", func(ctx context.Context, c Caller, r *http.Request, in *Reason) (None, error) {
 			return None{}, s.EndSession(ctx, c, r.PathValue("id"), in.Reason)
 		}),
+		call("POST", "/v1/sessions/{id}/cell-key", "Release the key of one masked cell", func(ctx context.Context, c Caller, r *http.Request, in *CellKeyRequest) (CellKey, error) {
+			return s.ReleaseCellKey(ctx, c, r.PathValue("id"), *in)
+		}),
 		call("POST", "/v1/sessions/{id}/renew", "Prolong an open session", func(ctx context.Context, c Caller, r *http.Request, in *Renewal) (None, error) {
 			return None{}, s.RenewSession(ctx, c, r.PathValue("id"), secret.New(in.Token))
 		}),

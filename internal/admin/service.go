@@ -60,6 +60,8 @@ type Service struct {
 	Desk     *approval.Desk
 	PersonOf func(identity string) *approval.Person
 	SignedIn func(ctx context.Context, token secret.String, nonce string) (*SignedIn, error)
+	// CellKey returns the key of a masked cell, false without a master key; nil where no gateway runs.
+	CellKey func(session string, exchange, cell uint64) (key []byte, ok bool)
 	// Suspensions keep principals out, nil where no gateway runs.
 	Suspensions Suspensions
 	Check       func(ctx context.Context) []Finding

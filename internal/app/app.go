@@ -209,6 +209,7 @@ func (a *App) build(ctx context.Context) error {
 	a.book.gate = a.gate
 	a.book.mu.Unlock()
 	a.book.Admin.Gate = a.gate
+	a.book.Admin.CellKey = cellKey(a.gate)
 	a.book.Admin.Reload = a.Reload
 	a.book.Admin.Desk, a.book.Admin.PersonOf, a.book.Admin.SignedIn = desk, persons{a}.of, a.signedIn
 	a.book.Admin.NewReviewer = newReviewer

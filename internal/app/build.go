@@ -22,6 +22,7 @@ func snapshot(c *config.Loaded) (*enforce.Snapshot, error) {
 		ExpiryDrain: c.Limits.ExpiryDrain.Or(config.DefaultExpiryDrain), Policy: rules{c.Policy},
 	}
 	var err error
+	s.Detect = c.Detect
 	if s.Masks, err = newMasks(c); err != nil {
 		return nil, err
 	}

@@ -1,7 +1,11 @@
 package audit
 
 import (
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -70,6 +74,17 @@ func appendNumber(dst []byte, name string, n uint64) []byte {
 	return strconv.AppendUint(dst, n, 10)
 }
 
+func appendSensitive(dst []byte, s *evidence.Sensitive) []byte {
+	if s == nil {
+		return dst
+	}
+	b, err := json.Marshal(s)
+	if err != nil { // strings and numbers only
+		return dst
+	}
+	return append(append(dst, `,"sensitive":`...), b...)
+}
+
 // AppendIntent appends the JSON of an evidence.Intent.
 func AppendIntent(dst []byte, in *evidence.Intent) []byte {
 	dst = append(dst, `{"op":`...)
@@ -113,6 +128,7 @@ func AppendIntent(dst []byte, in *evidence.Intent) []byte {
 		dst = append(dst, `,"action":`...)
 		dst = append(dst, in.Action...)
 	}
+	dst = appendSensitive(dst, in.Sensitive)
 	for i := range in.List {
 		l := &in.List[i]
 		if i == 0 {
@@ -122,10 +138,33 @@ func AppendIntent(dst []byte, in *evidence.Intent) []byte {
 		}
 		dst = AppendString(append(dst, `{"text":`...), l.Text)
 		dst = strconv.AppendBool(append(dst, `,"opaque":`...), l.Opaque)
-		dst = append(append(append(dst, `,"action":`...), l.Action...), '}')
+		dst = append(append(dst, `,"action":`...), l.Action...)
+		dst = append(appendSensitive(dst, l.Sensitive), '}')
 		if i == len(in.List)-1 {
 			dst = append(dst, ']')
 		}
+	}
+	return append(dst, '}')
+}
+
+func appendCells(dst, cells []byte) []byte {
+	if len(cells) == 0 {
+		return dst
+	}
+	return append(base64.StdEncoding.AppendEncode(append(dst, `,"cells":"`...), cells), '"')
+}
+
+func appendCounts(dst []byte, name string, counts map[string]uint64) []byte {
+	if len(counts) == 0 {
+		return dst
+	}
+	dst = append(append(append(dst, `,"`...), name...), `":{`...)
+	for i, k := range slices.Sorted(maps.Keys(counts)) {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(AppendString(dst, k), ':')
+		dst = strconv.AppendUint(dst, counts[k], 10)
 	}
 	return append(dst, '}')
 }
@@ -150,6 +189,8 @@ func AppendOutcome(dst []byte, o *evidence.Outcome, digest *[32]byte) []byte {
 	dst = append(dst, `,"total_us":`...)
 	dst = strconv.AppendInt(dst, o.TotalUS, 10)
 	dst = appendField(dst, "cause", o.Cause)
+	dst = appendCounts(dst, "personal_data", o.PersonalData)
+	dst = appendCells(dst, o.Cells)
 	if len(o.Detail) > 0 {
 		dst = append(dst, `,"detail":`...)
 		dst = append(dst, o.Detail...)
@@ -158,8 +199,10 @@ func AppendOutcome(dst []byte, o *evidence.Outcome, digest *[32]byte) []byte {
 }
 
 // AppendChunk appends the JSON of an evidence.Chunk.
-func AppendChunk(dst []byte, seq uint64) []byte {
+func AppendChunk(dst []byte, seq uint64, found map[string]uint64, cells []byte) []byte {
 	dst = append(dst, `{"seq":`...)
 	dst = strconv.AppendUint(dst, seq, 10)
+	dst = appendCounts(dst, "found", found)
+	dst = appendCells(dst, cells)
 	return append(dst, '}')
 }

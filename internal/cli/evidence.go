@@ -19,7 +19,7 @@ import (
 )
 
 func (e *env) evidenceCmd() *cobra.Command {
-	return group("evidence", "Export and verify evidence packages", e.exportCmd(), e.verifyCmd(), e.checkpointCmd())
+	return group("evidence", "Export and verify evidence packages", e.exportCmd(), e.verifyCmd(), e.confirmCmd(), e.checkpointCmd())
 }
 
 // parseTime reads a point in time as people write it, in UTC unless it says otherwise.
@@ -135,7 +135,7 @@ with root and all keys on the gateway cannot get around.
 Exit code 0: verified. 1: must not be believed; the problems say where. 2: verified, with exceptions to look at.`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			report, err := verify(cmd.Context(), args[0], trustFile, previous)
+			report, err := verify(cmd.Context(), args[0], trustFile, previous, nil)
 			if err != nil {
 				return err
 			}
@@ -162,12 +162,12 @@ Exit code 0: verified. 1: must not be believed; the problems say where. 2: verif
 	return c
 }
 
-func verify(ctx context.Context, path, trustFile, previous string) (*evidence.Report, error) {
+func verify(ctx context.Context, path, trustFile, previous string, cell *evidence.CellClaim) (*evidence.Report, error) {
 	text, err := os.ReadFile(trustFile)
 	if err != nil {
 		return nil, err
 	}
-	o := evidence.Options{Judge: judge.Judge{}}
+	o := evidence.Options{Judge: judge.Judge{}, Cell: cell}
 	if o.Trust, err = evidence.ParseTrust(text); err != nil {
 		return nil, err
 	}

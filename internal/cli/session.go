@@ -17,7 +17,7 @@ import (
 
 func (e *env) sessionCmd() *cobra.Command {
 	return group("session", "List, show, follow, end and prolong sessions",
-		e.sessionList(), e.sessionShow(false), e.sessionShow(true), e.sessionEnd(), e.sessionRenew())
+		e.sessionList(), e.sessionShow(false), e.sessionShow(true), e.sessionEnd(), e.sessionRenew(), e.cellKeyCmd())
 }
 
 func (e *env) sessionList() *cobra.Command {
@@ -100,7 +100,7 @@ func printEvent(w io.Writer, ev *admin.Event) {
 		if b.Origin != "" {
 			who = " (the gateway's own)"
 		}
-		fmt.Fprintf(w, "%s #%d %s %s by %s%s: %s\n", head, ev.Exchange, ev.Decision, printable(b.Op), printable(b.Rule), who, printable(b.Text))
+		fmt.Fprintf(w, "%s #%d %s %s by %s%s: %s\n", head, ev.Exchange, ev.Decision, printable(b.Op), printable(b.Rule), who, printable(b.Shown().Text))
 	case evidence.KindOutcome:
 		var b evidence.Outcome
 		_ = json.Unmarshal(ev.Body, &b)

@@ -120,7 +120,11 @@ func covers(t *admin.Ticket) (evidence.TicketBound, error) {
 	if hex.EncodeToString(d[:]) != t.Digest {
 		return evidence.TicketBound{}, fmt.Errorf("ticket %s: its digest is not that of what it covers; do not rule on it", t.ID)
 	}
-	return t.Covers()
+	b, err := t.Covers()
+	if err != nil {
+		return b, err
+	}
+	return b.Shown(), nil
 }
 
 // oneLine shortens a text to a line.

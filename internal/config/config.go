@@ -39,6 +39,8 @@ type Config struct {
 	// Masks hide values of columns from those to whom they apply; of several that are about a column, the first counts.
 	// docs/masking.md is the guide.
 	Masks []Mask `yaml:"masks"`
+	// Detectors find values of your own kinds by regular expressions, for masks by kinds.
+	Detectors []Detector `yaml:"detectors"`
 	// MaskKey is the secret of hashed and tokenised values ("file:PATH" or "env:NAME"), 32 bytes or more. Another key makes others.
 	MaskKey string `yaml:"mask_key"`
 	// Signers are the people who must sign the configuration before it comes into force. Default nobody. docs/policy.md says how to sign.
@@ -234,12 +236,24 @@ type Rule struct {
 	Approvers *Approvers `yaml:"approvers"`
 }
 
+// Detector finds values of an operator's own kind.
+type Detector struct {
+	// Name of the kind: a-z, 0-9 and -.
+	Name string `yaml:"name"`
+	// Pattern is a regular expression (RE2); its first group is the value, if it has one. Each pattern costs a pass over all texts.
+	Pattern string `yaml:"pattern"`
+	// Validator checks what matches: "luhn" or "mod97". Default none.
+	Validator string `yaml:"validator"`
+}
+
 // Mask hides values of columns. docs/masking.md is the guide.
 type Mask struct {
 	// Name of the mask, as records and refusals have it: a-z, 0-9 and -.
 	Name string `yaml:"name"`
 	// Columns are "schema.table.column"; * stands for any text within a part.
 	Columns []string `yaml:"columns"`
+	// Kinds are kinds of values that detectors find wherever no mask by columns is about them, such as email; * for all. A mask has columns or kinds.
+	Kinds []string `yaml:"kinds"`
 	// Targets are the names of targets. Default all.
 	Targets []string `yaml:"targets"`
 	// When is the CEL condition under which it applies, over principal, target and session. Default to everybody.

@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/gatebook/gatebook/internal/detect"
 	"github.com/gatebook/gatebook/internal/mask"
 	"github.com/gatebook/gatebook/internal/policy"
 )
@@ -71,6 +72,8 @@ type Loaded struct {
 	// their names. Both are empty without masks.
 	MaskRules []mask.Rule
 	MaskWhen  *policy.Policy
+	// Detect finds values: by what is built in and by the configuration's own.
+	Detect *detect.Set
 }
 
 // source says which file and which element of it a list element came from.

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/detect"
 	"github.com/gatebook/gatebook/internal/mask"
 	"github.com/gatebook/gatebook/internal/policy"
 	"github.com/gatebook/gatebook/internal/secret"
@@ -24,6 +27,7 @@ func (ld *loader) maskRules() {
 			ld.problem(source{ld.main, ""}, "mask_key", "%v", err)
 		}
 	}
+	find := ld.detectors()
 	var src policy.Source
 	seen := map[string]bool{}
 	for i := range c.Masks {
@@ -44,8 +48,13 @@ func (ld *loader) maskRules() {
 				ld.problem(at, "targets", "there is no target %q", t)
 			}
 		}
+		for _, kind := range m.Kinds {
+			if kind != mask.AllKinds && find != nil && !slices.Contains(find.Names(), kind) {
+				ld.problem(at, "kinds", "there is no kind %q; there are %s", kind, strings.Join(find.Names(), ", "))
+			}
+		}
 		r := mask.Rule{
-			Name: m.Name, Columns: m.Columns, Targets: m.Targets, Method: mask.Method(cmp.Or(m.Method, string(mask.Redact))), KeepFirst: m.KeepFirst, KeepLast: m.KeepLast,
+			Name: m.Name, Columns: m.Columns, Kinds: m.Kinds, Targets: m.Targets, Method: mask.Method(cmp.Or(m.Method, string(mask.Redact))), KeepFirst: m.KeepFirst, KeepLast: m.KeepLast,
 			KeepDomain: m.KeepDomain, Unit: m.Unit, Step: int64(m.Step), Scope: m.Scope, Inference: mask.Inference(cmp.Or(m.Inference, string(mask.Refuse))),
 		}
 		if c.MaskKey != "" { // which is not read here: some key
@@ -73,4 +82,24 @@ func (ld *loader) maskRules() {
 	default:
 		ld.problem(source{ld.main, ""}, "masks", "%v", err)
 	}
+}
+
+// detectors makes the detectors of a configuration: those that are built in and its own.
+func (ld *loader) detectors() *detect.Set {
+	var own []detect.Custom
+	for i, d := range ld.l.Detectors {
+		at := source{ld.main, fmt.Sprintf("detectors[%d]", i)}
+		if !ruleName.MatchString(d.Name) {
+			ld.problem(at, "name", "%q must be made of a-z, 0-9 and -, and not be empty", d.Name)
+			continue
+		}
+		own = append(own, detect.Custom{Name: d.Name, Pattern: d.Pattern, Validator: d.Validator, Confidence: 0.5})
+	}
+	find, err := detect.New(detect.Options{Custom: own})
+	if err != nil {
+		ld.problem(source{ld.main, ""}, "detectors", "%v", err)
+		return nil
+	}
+	ld.l.Detect = find
+	return find
 }

@@ -78,6 +78,7 @@ func viewOf(t *admin.Ticket) (*ticketView, error) {
 			return nil, err
 		}
 	}
+	v.Covers = v.Covers.Shown()
 	v.Effect = admin.EffectText(v.Covers.Effect)
 	v.Request, v.Params = evidence.Plain(v.Covers.Text), evidence.Plain(string(v.Covers.Detail))
 	for _, l := range v.Covers.List {

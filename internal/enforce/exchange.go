@@ -12,6 +12,7 @@ import (
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/audit"
+	"github.com/gatebook/gatebook/internal/detect"
 )
 
 // chunkSize is the most that one request or answer entry holds of a stream, in
@@ -43,6 +44,9 @@ type Exchange struct {
 	readyUS   int64
 	in        stream
 	out       stream
+	personal  map[string]uint64 // what was found in the request
+	find      *detect.Set       // looks into what is sent with it, nil for not
+	tail      []byte            // end of what was looked into
 }
 
 // scratch is what an entry is made of before the recorder copies it.
@@ -66,6 +70,7 @@ type stream struct {
 	small    *[smallAnswer]byte // what pending begins as, from smalls
 	chunks   uint64
 	bytes    uint64
+	cells    []byte    // commitments to masked cells in pending
 	digest   hash.Hash // nil until the first chunk was written
 	previous Receipt   // of the last chunk
 }
@@ -113,6 +118,12 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 		if snap.Policy != nil && snap.Policy.Reads().Usage {
 			in.Usage = usageBody(&used)
 		}
+	}
+	s.find(a, snap)
+	in.Sensitive = sensitiveOf(a)
+	x.personal = found(a)
+	if a.Origin == "" {
+		x.find = snap.Detect
 	}
 	for _, l := range a.List {
 		in.List = append(in.List, listedOf(l))
@@ -373,6 +384,13 @@ func (x *Exchange) Answer(ctx context.Context, frames []byte) error {
 	return x.write(ctx, &x.out, evidence.KindAnswer, frames)
 }
 
+// Commit records commitments to masked cells of the frames that Answer is given next.
+func (x *Exchange) Commit(cells []byte) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.out.cells = append(x.out.cells, cells...)
+}
+
 // write appends to a stream, chunk by chunk, and waits for a chunk once the
 // next one is full.
 func (x *Exchange) write(ctx context.Context, st *stream, kind evidence.Kind, frames []byte) error {
@@ -414,9 +432,13 @@ func (x *Exchange) flush(st *stream, kind evidence.Kind) error {
 		return nil
 	}
 	st.chunks++
-	var meta [32]byte
+	var found map[string]uint64
+	if kind == evidence.KindRequest {
+		found = x.look(st.pending)
+	}
+	var meta [256]byte
 	r, err := x.s.rec.Append(&audit.Event{
-		Kind: kind, Exchange: x.n, Meta: audit.AppendChunk(meta[:0], st.chunks), Raw: st.pending,
+		Kind: kind, Exchange: x.n, Meta: audit.AppendChunk(meta[:0], st.chunks, found, st.cells), Raw: st.pending,
 	})
 	if err != nil {
 		return errClosed(err)
@@ -431,7 +453,7 @@ func (x *Exchange) flush(st *stream, kind evidence.Kind) error {
 	if kind == evidence.KindAnswer {
 		x.s.budget.recent.add(now, access.Counts{Bytes: uint64(len(st.pending))})
 	}
-	st.pending = st.pending[:0]
+	st.pending, st.cells = st.pending[:0], st.cells[:0]
 	st.previous = r
 	return nil
 }
@@ -501,7 +523,7 @@ func (x *Exchange) end(o *access.Outcome, closing []byte, cause string) (Receipt
 	body := evidence.Outcome{
 		Status: string(o.Status), Tag: o.Tag, Code: o.Code, Message: o.Message, Rows: o.Rows, Bytes: x.out.bytes,
 		Chunks: x.out.chunks, Request: x.in.chunks, ReadyUS: x.readyUS, TotalUS: now.Sub(x.began).Microseconds(),
-		Cause: cause, Detail: o.Detail,
+		Cause: cause, Detail: o.Detail, PersonalData: x.personal, Cells: x.out.cells,
 	}
 	sc.event = audit.Event{
 		Kind: evidence.KindOutcome, Exchange: x.n, Closing: true,

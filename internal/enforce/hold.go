@@ -152,7 +152,7 @@ func (x *Exchange) asked(p *access.Principal, a *access.Action, d *access.Decisi
 	asked := approval.Asked{
 		Bound: evidence.TicketBound{
 			Session: s.ID().String(), Exchange: x.n, Principal: p.ID(), Subject: p.Subject, Actor: p.Actor, Target: s.target.Name,
-			Address: s.target.Address, Role: s.roleKey, Database: s.database, SearchPath: h.SearchPath, Op: a.Op, Text: a.Text,
+			Address: s.target.Address, Role: s.roleKey, Database: s.database, SearchPath: h.SearchPath, Op: a.Op, Text: a.Text, Sensitive: sensitiveOf(a),
 			Detail: json.RawMessage(a.Detail), Action: account, Reason: a.Asked, Config: x.config,
 		},
 		Requirements: d.Approvers, Expires: expires, Recorder: ticketEntries{x},

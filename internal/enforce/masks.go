@@ -12,6 +12,8 @@ type Masks interface {
 	// For returns the rules in force for a principal at a target, nil if nothing is masked. r has no action. It returns the same set
 	// for the same rules at the same target.
 	For(r *access.Request) *mask.Set
+	// Named returns all rules at a target, whoever they are for.
+	Named(target string) *mask.Set
 }
 
 // maskSet is what was found for a principal by a configuration.
@@ -37,4 +39,12 @@ func (s *Session) Masks() *mask.Set {
 	})
 	s.masks.Store(&maskSet{snap, p, set})
 	return set
+}
+
+// Named returns all masks at the session's target, whoever they are for, nil for none.
+func (s *Session) Named() *mask.Set {
+	if snap := s.gate.snap.Load(); snap.Masks != nil {
+		return snap.Masks.Named(s.target.Name)
+	}
+	return nil
 }

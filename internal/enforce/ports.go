@@ -9,6 +9,7 @@ import (
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
 	"github.com/gatebook/gatebook/internal/audit"
+	"github.com/gatebook/gatebook/internal/detect"
 	"github.com/gatebook/gatebook/internal/secret"
 )
 
@@ -131,6 +132,8 @@ type Snapshot struct {
 	Policy Policy
 	// Masks says what is masked for whom; nil masks nothing.
 	Masks Masks
+	// Detect finds personal and secret values in requests; nil looks for none.
+	Detect *detect.Set
 	// PrincipalSessions bounds the open sessions of one principal; 0 is no bound.
 	PrincipalSessions int
 	// PrincipalExchanges and PrincipalBytes bound what one principal may cause

@@ -524,7 +524,7 @@ func (s *Session) Cancelled(by, source, effect string) (Receipt, error) {
 // once the receipt has resolved. At most 128 KiB at a time.
 func (s *Session) Unasked(frames []byte) (Receipt, error) {
 	var meta [32]byte
-	return s.append(&audit.Event{Kind: evidence.KindAnswer, Meta: audit.AppendChunk(meta[:0], 0), Raw: frames})
+	return s.append(&audit.Event{Kind: evidence.KindAnswer, Meta: audit.AppendChunk(meta[:0], 0, nil, nil), Raw: frames})
 }
 
 func (s *Session) append(e *audit.Event) (Receipt, error) {

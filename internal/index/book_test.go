@@ -126,7 +126,7 @@ func (s *testSession) outcome(x uint64, o evidence.Outcome) {
 }
 
 func (s *testSession) chunk(k evidence.Kind, x uint64) {
-	s.add(k, x, append(audit.AppendChunk(nil, 1), "\nrow "+canary...))
+	s.add(k, x, append(audit.AppendChunk(nil, 1, nil, nil), "\nrow "+canary...))
 }
 
 func (s *testSession) end() {

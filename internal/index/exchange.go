@@ -53,7 +53,7 @@ func (b *batch) intent(e *entry, d *sessionDelta) error {
 			int64(len(in.Text)), int64(in.Detail.Params), text(in.Config),
 		}
 		if b.st.Text {
-			x.text = clip(in.Text, maxText)
+			x.text = clip(in.Sensitive.Shown(in.Text), maxText)
 		}
 	}
 	x.state = e.state

@@ -20,6 +20,7 @@ func (s *Schema) statement(n *pgquery.Node, scan *sqlscan.Statement, made func(s
 	if a.Open && len(a.From()) > 0 {
 		w.forbid("the gateway cannot tell which column of its result is which: name the columns in place of *")
 	}
+	a.Literals, a.Params = ordered(w.literals), ordered(w.params)
 	a.Uses, a.Touches = w.uses, w.touches || len(w.uses) > 0 || len(a.From()) > 0
 	a.Writes = scan.Effects.Has(access.EffectWrite | access.EffectSchema | access.EffectExecute)
 	if a.Refuse == "" {
@@ -214,7 +215,7 @@ func (w *walk) change(n *pgquery.Node, outer *scope) rows {
 		for _, f := range v.UpdateStmt.FromClause {
 			w.from(f, sc)
 		}
-		w.assign(v.UpdateStmt.TargetList, sc)
+		w.assign(v.UpdateStmt.TargetList, target, sc)
 		w.use(Filters, w.eval(v.UpdateStmt.WhereClause, sc).from)
 		return w.returning(v.UpdateStmt.ReturningClause, target, sc)
 	case *pgquery.Node_DeleteStmt:
@@ -242,8 +243,8 @@ func (w *walk) target(r *pgquery.RangeVar, sc *scope) *source {
 	return s
 }
 
-// assign follows the values that columns are set to.
-func (w *walk) assign(list []*pgquery.Node, sc *scope) {
+// assign follows the values that columns of a relation are set to.
+func (w *walk) assign(list []*pgquery.Node, target *source, sc *scope) {
 	for _, n := range list {
 		t := n.GetResTarget()
 		if t == nil {
@@ -258,7 +259,37 @@ func (w *walk) assign(list []*pgquery.Node, sc *scope) {
 			val = m.Source
 		}
 		w.store(w.eval(val, sc).from, "a column")
+		w.hide(val, target.holds(t.Name))
 	}
+}
+
+// puts hides the constants that are put into masked columns of a relation: names are its columns, all of them if there are none.
+func (w *walk) puts(target *source, names, values []*pgquery.Node) {
+	for i, val := range values {
+		switch {
+		case len(names) == 0 && i < len(target.fields):
+			w.hide(val, target.fields[i].from)
+		case i < len(names):
+			w.hide(val, target.holds(names[i].GetResTarget().GetName()))
+		}
+	}
+}
+
+// putsQuery is puts for the rows of a query.
+func (w *walk) putsQuery(target *source, names []*pgquery.Node, q *pgquery.SelectStmt) {
+	if q == nil {
+		return
+	}
+	for _, row := range q.ValuesLists {
+		w.puts(target, names, row.GetList().GetItems())
+	}
+	var values []*pgquery.Node
+	for _, t := range q.TargetList {
+		values = append(values, t.GetResTarget().GetVal())
+	}
+	w.puts(target, names, values)
+	w.putsQuery(target, names, q.Larg)
+	w.putsQuery(target, names, q.Rarg)
 }
 
 func (w *walk) insert(n *pgquery.InsertStmt, sc *scope) rows {
@@ -268,6 +299,7 @@ func (w *walk) insert(n *pgquery.InsertStmt, sc *scope) rows {
 		w.store(r.all(), "a table")
 	}
 	target := w.target(n.Relation, sc)
+	w.putsQuery(target, n.Cols, n.SelectStmt.GetSelectStmt())
 	if c := n.OnConflictClause; c != nil {
 		excluded := &source{alias: "excluded", hidden: true, rows: rows{open: true}}
 		for _, f := range target.fields { // the agent's own values
@@ -277,7 +309,7 @@ func (w *walk) insert(n *pgquery.InsertStmt, sc *scope) rows {
 		if c.Infer != nil {
 			w.use(Compares, w.below(&pgquery.Node{Node: &pgquery.Node_InferClause{InferClause: c.Infer}}, sc))
 		}
-		w.assign(c.TargetList, sc)
+		w.assign(c.TargetList, target, sc)
 		w.use(Filters, w.eval(c.WhereClause, sc).from)
 	}
 	return w.returning(n.ReturningClause, target, sc)
@@ -295,7 +327,8 @@ func (w *walk) merge(n *pgquery.MergeStmt, sc *scope) rows {
 			continue
 		}
 		w.use(Filters, w.eval(v.Condition, sc).from)
-		w.assign(v.TargetList, sc)
+		w.assign(v.TargetList, target, sc)
+		w.puts(target, v.TargetList, v.Values)
 		for _, val := range v.Values {
 			w.store(w.eval(val, sc).from, "a column")
 		}

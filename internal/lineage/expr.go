@@ -138,6 +138,8 @@ func (w *walk) message(m protoreflect.Message, sc *scope, top bool) (from Set) {
 // operator follows an operator. Only || carries its sides.
 func (w *walk) operator(e *pgquery.A_Expr, sc *scope) value {
 	from := w.eval(e.Lexpr, sc).from.with(w.eval(e.Rexpr, sc).from)
+	w.hide(e.Lexpr, from)
+	w.hide(e.Rexpr, from)
 	name := partsOf(e.Name)
 	own := w.s.cat.OwnOperator(name)
 	switch {
@@ -147,6 +149,38 @@ func (w *walk) operator(e *pgquery.A_Expr, sc *scope) value {
 		return value{from: from, carried: true}
 	}
 	return w.computed(from)
+}
+
+// hide notes the constants and parameters below a node as what meets values of masked columns.
+func (w *walk) hide(n *pgquery.Node, of Set) {
+	if n != nil && len(of) > 0 {
+		w.constants(n.ProtoReflect(), of[0])
+	}
+}
+
+func (w *walk) constants(m protoreflect.Message, of Column) {
+	switch v := m.Interface().(type) {
+	case *pgquery.A_Const:
+		if !v.Isnull {
+			w.literals = append(w.literals, Literal{int(v.Location), of})
+		}
+		return
+	case *pgquery.ParamRef:
+		w.params = append(w.params, Literal{int(v.Number), of})
+		return
+	}
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case fd.Message() == nil:
+		case fd.IsList():
+			for i := range v.List().Len() {
+				w.constants(v.List().Get(i).Message(), of)
+			}
+		default:
+			w.constants(v.Message(), of)
+		}
+		return true
+	})
 }
 
 func partsOf(list []*pgquery.Node) (n sqlscan.Name) {
@@ -178,6 +212,9 @@ func (w *walk) call(f *pgquery.FuncCall, sc *scope) value {
 	var args Set
 	for _, a := range f.Args {
 		args = args.with(w.eval(a, sc).from)
+	}
+	for _, a := range f.Args {
+		w.hide(a, args)
 	}
 	w.window(f.Over, sc)
 	for _, o := range f.AggOrder {
@@ -212,6 +249,7 @@ func (w *walk) sublink(l *pgquery.SubLink, sc *scope) value {
 	case pgquery.SubLinkType_EXPR_SUBLINK, pgquery.SubLinkType_ARRAY_SUBLINK, pgquery.SubLinkType_MULTIEXPR_SUBLINK:
 		return value{from: r.all(), carried: true}
 	}
+	w.hide(l.Testexpr, r.all())
 	return w.computed(r.all().with(w.eval(l.Testexpr, sc).from))
 }
 

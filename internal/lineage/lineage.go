@@ -129,8 +129,22 @@ type Answer struct {
 	Copy *CopyFormat
 	// Fetches is the cursor or portal of which it returns rows, "" for none.
 	Fetches string
+	// Literals are constants that it compares masked columns with, puts into them, or computes with them, by their places in the
+	// text, and Params the parameters that stand for such, by their numbers. Each is there once, in order.
+	Literals, Params []Literal
 	// Touches: it names a relation with a masked column, or may run into one. Writes: it changes rows or definitions.
 	Touches, Writes bool
+}
+
+// Literal is a constant or a parameter that meets values of a masked column.
+type Literal struct {
+	At int // in the text, in bytes; or the parameter's number
+	Of Column
+}
+
+func ordered(list []Literal) []Literal {
+	slices.SortStableFunc(list, func(a, b Literal) int { return a.At - b.At })
+	return slices.CompactFunc(list, func(a, b Literal) bool { return a.At == b.At })
 }
 
 // From are all masked columns that the answer may hold values of.
@@ -181,6 +195,19 @@ func (s *Schema) ByNumber(relation uint32, column int16) (from Set, known bool) 
 		return fields[at].from, true
 	}
 	return nil, false
+}
+
+// Name returns the column that the target names by the numbers of its relation and itself.
+func (s *Schema) Name(relation uint32, column int16) (c Column, ok bool) {
+	rel := s.numbers[relation]
+	if rel == nil {
+		return c, false
+	}
+	at := slices.Index(rel.Numbers, column)
+	if at < 0 || at >= len(rel.Columns) {
+		return c, false
+	}
+	return Column{rel.Name, rel.Columns[at]}, true
 }
 
 // Type returns the number of a column's type, 0 if it is not known.

@@ -18,6 +18,8 @@ type walk struct {
 	refuse  string
 	touches bool
 	depth   int
+
+	literals, params []Literal
 }
 
 // scope is what names stand for in a query.
@@ -25,6 +27,16 @@ type scope struct {
 	outer   *scope
 	sources []*source
 	ctes    map[string]rows
+}
+
+// holds are the masked columns behind a column that is written to.
+func (s *source) holds(name string) Set {
+	for _, f := range s.fields {
+		if f.name == name {
+			return f.from
+		}
+	}
+	return s.rest
 }
 
 // source is something that rows are read from, by the name that the query has for it.

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"github.com/gatebook/gatebook/internal/detect"
 )
 
 // Method is how values are masked.
@@ -45,8 +47,9 @@ const (
 // Rule masks columns. It is immutable.
 type Rule struct {
 	Name string
-	// Columns are "schema.table.column", with * for any text within a part.
-	Columns []string
+	// Columns are "schema.table.column", with * for any text within a part. Kinds are those of detectors, whose values are masked
+	// wherever no rule by columns is about them. A rule has one of the two.
+	Columns, Kinds []string
 	// Targets are names of targets; nil for all.
 	Targets   []string
 	Method    Method
@@ -70,8 +73,13 @@ const minKey = 32
 
 // Check completes a rule and says what is wrong with it.
 func (r *Rule) Check() error {
-	if len(r.Columns) == 0 {
-		return errors.New("columns must name what is masked, as schema.table.column")
+	switch {
+	case len(r.Columns) == 0 && len(r.Kinds) == 0:
+		return errors.New("columns must name what is masked, as schema.table.column, or kinds must")
+	case len(r.Columns) > 0 && len(r.Kinds) > 0:
+		return errors.New("a mask is by columns or by kinds: make two of it")
+	case len(r.Kinds) > 0 && r.Method == Generalise:
+		return errors.New("values that detectors find cannot be generalised")
 	}
 	r.patterns = nil
 	for _, c := range r.Columns {
@@ -117,43 +125,82 @@ func (r *Rule) names(column string) bool {
 	return false
 }
 
-// Set are the rules in force for somebody at a target, in their order. It is safe for concurrent use; the nil Set masks nothing.
+// Set are the rules in force for somebody at a target, in their order, and those that are not for them. It is safe for concurrent
+// use; the nil Set masks nothing.
 type Set struct {
-	rules []*Rule
+	rules, exempt []*Rule
+	values        *Values
 
 	mu    sync.Mutex
-	known map[string]*Rule
+	known map[string]ruling
 }
 
-// NewSet returns a set, nil for no rules.
-func NewSet(rules []*Rule) *Set {
-	if len(rules) == 0 {
+type ruling struct{ rule, exempt *Rule }
+
+// NewSet returns a set of the rules in force, which find values with the detectors, and of others that name columns too but are
+// for other people. It is nil for no rules.
+func NewSet(rules, exempt []*Rule, find *detect.Set) *Set {
+	s := &Set{known: map[string]ruling{}}
+	var kinds []*Rule
+	for _, r := range rules {
+		if len(r.Kinds) > 0 {
+			kinds = append(kinds, r)
+		} else {
+			s.rules = append(s.rules, r)
+		}
+	}
+	for _, r := range exempt {
+		if len(r.Columns) > 0 {
+			s.exempt = append(s.exempt, r)
+		}
+	}
+	s.values = newValues(kinds, find)
+	if len(s.rules) == 0 && len(s.exempt) == 0 && s.values == nil {
 		return nil
 	}
-	return &Set{rules: rules, known: map[string]*Rule{}}
+	return s
+}
+
+// Columns reports whether any column is masked.
+func (s *Set) Columns() bool { return s != nil && len(s.rules) > 0 }
+
+// Values returns what masks values wherever they stand, nil for nothing.
+func (s *Set) Values() *Values {
+	if s == nil {
+		return nil
+	}
+	return s.values
 }
 
 // maxKnown bounds the columns whose rule is remembered.
 const maxKnown = 100_000
 
 // Rule returns the first rule that is about a column ("schema.table.column"), nil if none is.
-func (s *Set) Rule(column string) *Rule {
+func (s *Set) Rule(column string) *Rule { return s.look(column).rule }
+
+// Exempt returns the first rule that names a column and is not for those whom the set is for, nil if there is none.
+func (s *Set) Exempt(column string) *Rule { return s.look(column).exempt }
+
+func (s *Set) look(column string) ruling {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r, ok := s.known[column]; ok {
 		return r
 	}
-	var found *Rule
-	for _, r := range s.rules {
-		if r.names(column) {
-			found = r
-			break
-		}
-	}
+	found := ruling{first(s.rules, column), first(s.exempt, column)}
 	if len(s.known) < maxKnown {
 		s.known[column] = found
 	}
 	return found
+}
+
+func first(rules []*Rule, column string) *Rule {
+	for _, r := range rules {
+		if r.names(column) {
+			return r
+		}
+	}
+	return nil
 }
 
 // aside is the rule of what PostgreSQL repeats of tables elsewhere, and of everything whose rule is not known.

@@ -148,7 +148,7 @@ func TestSet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := NewSet(list)
+	s := NewSet(list, nil, nil)
 	for column, want := range map[string]string{
 		"public.a.email": "one", "public.b.email": "all", "hr.people_old.name": "all", "hr.x.name": "", "public.a.email2": "", "public.a.b.email": "", "xpublic.a.emai": "",
 	} {
@@ -176,7 +176,7 @@ func TestSet(t *testing.T) {
 			t.Errorf("%s: %s", columns, got)
 		}
 	}
-	if NewSet(nil) != nil {
+	if NewSet(nil, nil, nil) != nil {
 		t.Error("no rules are a set")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,51 @@ const masked = "[masked]"
 
 // hidden stands for the characters of a text that are not kept, however many they are.
 const hidden = "***"
+
+// Carrier says how texts stand in the values of a type.
+type Carrier uint8
+
+// Carriers.
+const (
+	// Bare: it holds numbers, dates and the like, and is not looked into.
+	Bare Carrier = iota
+	// Text: it is one.
+	Text
+	// JSON: texts stand in it as its strings. Its binary format has Prefix bytes before the same text.
+	JSON
+	// List: texts stand in its elements, which a text without signs of its own does not break; its binary format is another.
+	List
+	// Opaque: a text in it cannot be replaced.
+	Opaque
+)
+
+// bare are types of PostgreSQL's own that hold no texts, by number (pg_type.dat): booleans, numbers, object numbers and
+// identifiers of the system, bits, dates and times, money, points and other shapes, log positions, snapshots, and UUIDs.
+var bare = map[uint32]bool{
+	16: true, 18: true, 20: true, 21: true, 23: true, 26: true, 27: true, 28: true, 29: true, 700: true, 701: true, 790: true, 1082: true, 1083: true, 1114: true, 1184: true, 1186: true,
+	1266: true, 1560: true, 1562: true, 1700: true, 2278: true, 2950: true, 3220: true, 5038: true, 5069: true, 600: true, 601: true, 602: true, 603: true, 604: true, 628: true, 718: true,
+}
+
+// lists are arrays of texts, and rows: of name, text, bpchar, varchar, record.
+var lists = map[uint32]bool{1003: true, 1009: true, 1014: true, 1015: true, 2249: true}
+
+// CarrierOf returns how texts stand in the values of a type; 0, a type that is not known, is taken for a text.
+func CarrierOf(typ uint32) Carrier {
+	switch {
+	case isText(typ), typ == 0, typ == 142, typ == 705, typ == 2275: // xml, unknown, cstring
+		return Text
+	case typ == typeJSON, typ == typeJSONB:
+		return JSON
+	case bare[typ]:
+		return Bare
+	case lists[typ]:
+		return List
+	}
+	return Opaque
+}
+
+// IsAddress reports whether a type holds addresses of the net, whose binary format no detector reads: inet and cidr.
+func IsAddress(typ uint32) bool { return typ == 869 || typ == 650 }
 
 func isText(typ uint32) bool {
 	return typ == typeText || typ == typeVarchar || typ == typeBpchar || typ == typeName
@@ -261,4 +307,22 @@ func (r *Rule) date(v []byte, binaryFormat bool) ([]byte, bool) {
 		return nil, true // another date style
 	}
 	return []byte(r.begin(t).Format(time.DateOnly)), false
+}
+
+// forms are how hashes and tokens of texts look.
+var forms = map[Method]*regexp.Regexp{Hash: regexp.MustCompile(`^[0-9a-f]{32}$`), Tokenize: regexp.MustCompile(`^tok_[a-z2-7]{24}$`)}
+
+// Made reports whether a text looks like one that the rule puts in the place of a value: as such it stands for another value and is none
+// itself. Numbers do not show it.
+func (r *Rule) Made(text string) bool {
+	if text == masked {
+		return true
+	}
+	switch r.Method {
+	case Partial:
+		return strings.Contains(text, hidden)
+	case Hash, Tokenize:
+		return forms[r.Method].MatchString(text)
+	}
+	return false
 }

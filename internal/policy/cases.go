@@ -71,8 +71,9 @@ type CaseAction struct {
 	HasFilter   bool            `yaml:"has_filter"`
 	Opaque      bool            `yaml:"opaque"`
 	Fingerprint string          `yaml:"fingerprint"`
-	// Parameters go with both forms.
-	Parameters []any `yaml:"parameters"`
+	// PersonalData are the values that detectors would find, by kind, and Parameters the values bound to it; both go with both forms.
+	PersonalData map[string]uint64 `yaml:"personal_data"`
+	Parameters   []any             `yaml:"parameters"`
 }
 
 // CaseStatement is a statement of an action that is not analysed.
@@ -232,6 +233,7 @@ func (c *CaseAction) action(analyse func(string) *access.Action) (*access.Action
 		a = &one
 		a.Op, a.Text = op, c.SQL
 	}
+	a.Found = c.PersonalData
 	for _, p := range c.Parameters {
 		switch p.(type) {
 		case nil, string, []byte:

@@ -335,7 +335,7 @@ func (v *Volatile) add(variable string) {
 		v.Time = true
 	case "session.age":
 		v.Age = true
-	case "action.parameters":
+	case "action.parameters", "action.personal_data":
 		v.Parameters = true
 	case "action.text":
 		v.Text = true

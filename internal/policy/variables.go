@@ -65,6 +65,7 @@ var variables = []variable{
 	{"action.functions", stringsType, "names of the objects of kind function, in the same form", func(v *view) ref.Val { return v.named("function") }},
 	{"action.columns", stringsType, "columns that it refers to, `schema.relation.column` as far as known, `*` for all", (*view).columns},
 	{"action.parameters", cel.ListType(cel.DynType), "the values bound to it: string, bytes or null", (*view).parameters},
+	{"action.personal_data", cel.MapType(cel.StringType, cel.IntType), "personal and secret values in the text and the values bound to it, by [kind](masking.md#kinds), with how many there are; `size(action.personal_data) > 0` asks for any", (*view).personal},
 	{"action.has_filter", cel.BoolType, "every part that changes or removes rows has a condition that depends on the row; where nothing does, every part that reads rows", func(v *view) ref.Val {
 		return types.Bool(v.action().HasFilter)
 	}},
@@ -278,6 +279,14 @@ func (v *view) columns() ref.Val {
 		}
 	}
 	return list(set.names)
+}
+
+func (v *view) personal() ref.Val {
+	m := map[string]int64{}
+	for kind, n := range v.action().Found {
+		m[kind] = int64(min(n, math.MaxInt64)) //nolint:gosec // bounded
+	}
+	return types.NewDynamicMap(adapter, m)
 }
 
 func (v *view) named(kind string) ref.Val {

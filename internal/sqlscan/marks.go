@@ -75,3 +75,21 @@ var commands = map[string]bool{
 	"INSERT": true, "UPDATE": true, "DELETE_P": true, "MERGE": true, "SET": true, "TRUNCATE": true, "DROP": true, "ALTER": true, "COPY": true, "BEGIN_P": true,
 	"COMMIT": true, "ROLLBACK": true, "BY": true, "EXECUTE": true, "PREPARE": true, "EXPLAIN": true, "CALL": true, "LOCK_P": true, "REVOKE": true, "CASCADE": true,
 }
+
+// Constants returns where each constant of a text ends, by where it begins. ok is false for what the scanner cannot read.
+func Constants(text string) (ends map[int]int, ok bool) {
+	if len(text) > maxText {
+		return nil, false
+	}
+	scan, err := pgquery.Scan(text)
+	if err != nil {
+		return nil, false
+	}
+	ends = map[int]int{}
+	for _, t := range scan.Tokens {
+		if classOf(t) == Constant && t.Start >= 0 && t.End > t.Start && int(t.End) <= len(text) {
+			ends[int(t.Start)] = int(t.End)
+		}
+	}
+	return ends, true
+}

@@ -233,6 +233,10 @@ func (p *answers) unasked(frames []byte) error {
 // unless the exchange is the gateway's own.
 func (p *answers) record(ex *exch, frames []byte) error {
 	if p.gone == nil || ex.silent {
+		if len(ex.commitments) > 0 {
+			ex.x.Commit(ex.commitments)
+			ex.commitments = ex.commitments[:0]
+		}
 		if err := ex.x.Answer(p.r.ctx, frames); err != nil {
 			return err
 		}
@@ -365,7 +369,7 @@ func (p *answers) complete(it item, frame []byte) error {
 // bulk handles rows and COPY data, which may be long or many.
 func (p *answers) bulk(ex *exch, typ byte, n int) error {
 	p.unhold(ex)
-	if m := ex.current(); m != nil && m.masked() {
+	if ex.plan != nil && ex.plan.looks(ex.current()) {
 		if typ != 'D' {
 			return p.maskedCopy(ex, n)
 		}

@@ -12,6 +12,7 @@ import (
 type copyMask struct {
 	ex      *exch
 	m       *masking
+	n       int // columns
 	f       lineage.CopyFormat
 	pending []byte // of a row that is not complete
 	begun   bool   // the header is through
@@ -62,24 +63,23 @@ func (c *copyMask) row(b []byte) (row []byte, n int, err error) {
 	if header {
 		return b[:n], n, nil
 	}
-	if len(fields) != len(c.m.cells) {
+	if len(fields) != c.n {
 		return nil, 0, errWithheld("a row of COPY has another number of columns than the statement")
 	}
 	for i, field := range fields {
 		if i > 0 {
 			row = append(row, c.f.Delimiter)
 		}
-		cl := &c.m.cells[i]
-		if cl.rule == nil {
-			row = append(row, field...)
-			continue
-		}
 		v, null := c.value(field)
-		if v, null = c.ex.maskCell(cl, i, v, null, nil); null {
+		changed := c.ex.columns[i].changed()
+		switch v, null = c.ex.maskCell(c.m, i, v, null); {
+		case c.ex.columns[i].changed() == changed:
+			row = append(row, field...)
+		case null:
 			row = append(row, c.f.Null...)
-			continue
+		default:
+			row = c.append(row, v)
 		}
-		row = c.append(row, v)
 	}
 	return append(row, '\n'), n, nil
 }
@@ -203,11 +203,16 @@ func (c *copyMask) binary(b []byte) (row []byte, n int, err error) {
 		c.ended = true
 		return b[:2], 2, nil
 	}
-	if count != len(c.m.cells) {
+	if count != c.n {
 		return nil, 0, errWithheld("a row of COPY has another number of columns than the statement")
 	}
-	row, n = append(row, b[:2]...), 2
-	for i := range count {
+	type field struct {
+		v    []byte
+		null bool
+	}
+	var fields []field
+	n = 2
+	for range count {
 		if len(b) < n+4 {
 			return nil, 0, nil
 		}
@@ -224,9 +229,11 @@ func (c *copyMask) binary(b []byte) (row []byte, n int, err error) {
 			}
 			v, n = b[n:n+int(size)], n+int(size)
 		}
-		if cl := &c.m.cells[i]; cl.rule != nil {
-			v, null = c.ex.maskCell(cl, i, v, null, nil)
-		}
+		fields = append(fields, field{v, null})
+	}
+	row = append(row, b[:2]...)
+	for i, f := range fields { // once all of them are here, since they are counted
+		v, null := c.ex.maskCell(c.m, i, f.v, f.null)
 		if null {
 			row = append(row, 0xff, 0xff, 0xff, 0xff)
 			continue
@@ -239,16 +246,20 @@ func (c *copyMask) binary(b []byte) (row []byte, n int, err error) {
 // copies begins the masking of a COPY's answer, which the target has just announced.
 func (ex *exch) copies(frame []byte) error {
 	m := ex.current()
-	if m == nil || !m.masked() {
+	if ex.plan == nil || !ex.plan.looks(m) {
 		return nil
+	}
+	if m == nil {
+		return errWithheld("the gateway does not know how this COPY writes its rows")
 	}
 	c := pgwire.NewCursor(frame[pgwire.FrameHeader:])
 	format, n := c.Byte(), c.Int16()
-	if m.Copy == nil || (format == 1) != m.Copy.Binary || n != len(m.cells) {
+	if m.Copy == nil || (format == 1) != m.Copy.Binary || m.masked() && n != len(m.cells) {
 		return errWithheld("a COPY is not as the statement says")
 	}
 	ex.formats = []int{int(format)}
-	ex.copy = &copyMask{ex: ex, m: m, f: *m.Copy}
+	ex.columns = make([]column, n)
+	ex.copy = &copyMask{ex: ex, m: m, n: n, f: *m.Copy}
 	return nil
 }
 

@@ -5,8 +5,11 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/detect"
 	"github.com/gatebook/gatebook/internal/enforce"
+	"github.com/gatebook/gatebook/internal/mask"
 	"github.com/gatebook/gatebook/internal/wire/pgwire"
 )
 
@@ -32,14 +35,20 @@ type exch struct {
 	ended       bool
 
 	// plan is what is masked of the answer, nil for nothing; st the statement of the extended protocol, formats those of its
-	// results. statement counts those of a Query; types are the columns' as the target describes them.
+	// results. statement counts those of a Query; columns are those of its answer; masking says of those that are through
+	// what was masked.
 	plan      *plan
 	st        *statement
 	formats   []int
 	statement int
-	types     []uint32
-	masked    []maskedCells
+	columns   []column
+	masking   evidence.Masking
 	copy      *copyMask
+	// cells commits to masked cells; commitments are those that are not recorded yet. session is whose exchange it is.
+	cells       *mask.Cells
+	commitments []byte
+	session     *enforce.Session
+	hits        []detect.Hit // in use while a value is looked at
 }
 
 type statementOutcome struct {
@@ -143,9 +152,10 @@ func (ex *exch) tag(typ byte, frame []byte) {
 			rows = n
 		}
 	}
+	ex.settle()
 	ex.rows, ex.fields = 0, -1
 	if ex.simple {
-		ex.statement, ex.types = ex.statement+1, nil
+		ex.statement++
 	}
 	ex.outcome.Rows += rows
 	ex.outcome.Status = access.StatusOK
@@ -169,12 +179,13 @@ func (ex *exch) finish(closing []byte) (enforce.Receipt, error) {
 		}
 		ex.outcome.Status, ex.outcome.Code, ex.outcome.Message = access.StatusDenied, sqlState[ex.deny.Code], ex.deny.Reason
 	}
-	if len(ex.statements) > 1 || ex.undelivered || len(ex.masked) > 0 {
+	ex.settle()
+	if len(ex.statements) > 1 || ex.undelivered || len(ex.masking.Masked) > 0 || len(ex.masking.Bare) > 0 {
 		detail := struct {
 			Statements  []statementOutcome `json:"statements,omitempty"`
 			Undelivered bool               `json:"undelivered,omitempty"`
-			Masked      []maskedCells      `json:"masked,omitempty"`
-		}{ex.statements, ex.undelivered, ex.masked}
+			evidence.Masking
+		}{ex.statements, ex.undelivered, ex.masking}
 		if len(ex.statements) < 2 {
 			detail.Statements = nil
 		}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/access"
@@ -36,6 +37,9 @@ func (q *requests) ask(ctx context.Context, a *access.Action) (replaced string, 
 		does.fill(one)
 		q.mask(ctx, one, one.Text, does)
 		a.List = append(a.List, one)
+	}
+	if slices.ContainsFunc(a.List, func(l *access.Action) bool { return len(l.HiddenText) > 0 }) {
+		a.HiddenText = []access.HiddenPart{{From: 0, To: len(a.Text), What: "masks"}} // they stand in it
 	}
 	list := a.List
 	all := access.Together(list)

@@ -20,7 +20,15 @@ type plan struct {
 	deny *access.DenyError
 	// answers of the text's statements, with what masks their cells.
 	answers []masking
-	schema  *lineage.Schema
+	// set are the masks. schema is nil where no column is masked and the definitions are not known.
+	set    *mask.Set
+	schema *lineage.Schema
+}
+
+// looks reports whether rows are looked into: whether any value may be masked in what a statement answers, nil being one that is
+// not known.
+func (p *plan) looks(m *masking) bool {
+	return p.set.Values() != nil || m != nil && m.masked()
 }
 
 // masking is what is masked of one statement's answer.
@@ -47,6 +55,7 @@ type plans struct {
 	set    *mask.Set
 	schema *lineage.Schema
 	texts  *sqlscan.Cache[*plan]
+	hidden *sqlscan.Cache[*hidden]
 }
 
 // maxPlans bounds the sets of masks for which plans of one catalog are kept.
@@ -59,8 +68,13 @@ func (d *definitions) masking(set *mask.Set) *plans {
 	if p := d.plans[set]; p != nil {
 		return p
 	}
-	p := &plans{set: set, schema: lineage.New(d.catalog, d.pins.masked(set, d.catalog))}
+	masked := func(lineage.Column) bool { return false }
+	if set.Columns() {
+		masked = d.pins.masked(set, d.catalog)
+	}
+	p := &plans{set: set, schema: lineage.New(d.catalog, masked)}
 	p.texts = &sqlscan.Cache[*plan]{Bytes: 4 << 20, Make: func(text string) *plan { return p.make(text, nil) }}
+	p.hidden = &sqlscan.Cache[*hidden]{Bytes: 4 << 20, Make: p.hides}
 	if d.plans == nil || len(d.plans) >= maxPlans {
 		d.plans = map[*mask.Set]*plans{}
 	}
@@ -118,13 +132,16 @@ func denyMask(rule, reason string) *access.DenyError {
 // make finds out what is masked of a text.
 func (p *plans) make(text string, made func(sqlscan.Name) bool) *plan {
 	answers, ok := p.schema.Text(text, made)
+	if !ok && !p.set.Columns() {
+		return &plan{set: p.set, schema: p.schema}
+	}
 	if !ok {
 		return &plan{deny: denyMask("masks", "it is not understood, so nothing says that it gives no masked value")}
 	}
-	out := &plan{schema: p.schema}
+	out := &plan{set: p.set, schema: p.schema}
 	for i := range answers {
 		a := &answers[i]
-		if deny := p.deny(a); deny != nil {
+		if deny := p.deny(a); deny != nil && p.set.Columns() {
 			return &plan{deny: deny}
 		}
 		m := masking{Answer: *a}
@@ -182,6 +199,10 @@ func (q *requests) plan(text string, does *understood) *plan {
 		known = q.r.db.known.Load()
 	}
 	switch {
+	case known == nil && !set.Columns():
+		return &plan{set: set}
+	case !set.Columns():
+		return known.masking(set).texts.Get(text)
 	case known == nil:
 		return &plan{deny: denyMask("masks", "the target's definitions are not known now, so nothing says that it gives no masked value")}
 	case does == nil:
@@ -216,8 +237,9 @@ func (p *plan) copies() bool {
 
 // mask refuses an action whose text may give masked values, and returns what is masked of its answer.
 func (q *requests) mask(ctx context.Context, a *access.Action, text string, does *understood) *plan {
+	q.shown(a, text)
 	p := q.plan(text, does)
-	if p != nil && p.copies() { // nothing says later that a name stands for something else by now
+	if p != nil && p.set.Columns() && p.copies() { // nothing says later that a name stands for something else by now
 		if err := q.r.db.refresh(ctx, 0); err != nil {
 			q.r.d.log.Error("definitions not read", "target", q.r.db.key.target, "database", q.r.db.key.name, "err", err)
 		}
@@ -226,12 +248,15 @@ func (q *requests) mask(ctx context.Context, a *access.Action, text string, does
 	if p != nil && p.deny != nil && a.Refuse == nil {
 		a.Refuse = p.deny
 	}
+	if deny := p.writtenBack(a, text); deny != nil && a.Refuse == nil {
+		a.Refuse = deny
+	}
 	return p
 }
 
 // maskGroup is mask for a group of the extended protocol.
 func (q *requests) maskGroup(ctx context.Context, g *group) *plan {
-	if g.a.Op == "close" || q.r.s.Masks() == nil {
+	if g.a.Op == "close" {
 		return nil
 	}
 	does := g.st.does
@@ -267,63 +292,90 @@ func (ex *exch) described(frame []byte) error {
 		return nil
 	}
 	m := ex.current()
-	if m == nil {
+	if m == nil && ex.plan.set.Columns() {
 		return errWithheld("it answers more statements than were sent")
 	}
 	c := pgwire.NewCursor(frame[pgwire.FrameHeader:])
 	n := c.Int16()
-	if !m.Open && n != len(m.cells) {
+	if m != nil && m.masked() && !m.Open && n != len(m.cells) {
 		return errWithheld("it has another number of columns than the statement")
 	}
-	ex.types = make([]uint32, 0, n)
+	ex.columns = make([]column, n)
 	for i := range n {
 		_ = c.String()
-		table, column := uint32(c.Int32()), c.Int16() //nolint:gosec // an object's number
-		ex.types = append(ex.types, uint32(c.Int32()))
+		table, number := uint32(c.Int32()), int16(c.Int16()) //nolint:gosec // an object's number, and 16 bits
+		col := &ex.columns[i]
+		col.typ = uint32(c.Int32()) //nolint:gosec // an object's number
 		c.Bytes(2 + 4 + 2)
-		from, known := ex.plan.schema.ByNumber(table, int16(column)) //nolint:gosec // of 16 bits
-		switch {
-		case c.Bad():
+		if c.Bad() {
 			return errWithheld("its description cannot be read")
-		case table == 0, known && len(from) == 0:
-		case !known && len(m.Cells) > 0 && len(m.From()) > 0:
-			return errWithheld("a column is of a table that the gateway does not know")
-		case i < len(m.Cells) && from.Within(m.Cells[i].From):
-		case known:
-			return errWithheld("a column is another one than the statement says")
+		}
+		if err := ex.proven(m, i, table, number); err != nil {
+			return err
+		}
+		if ex.plan.schema == nil || table == 0 {
+			continue
+		}
+		if name, ok := ex.plan.schema.Name(table, number); ok {
+			col.name = name.String()
 		}
 	}
 	if ex.st != nil {
-		ex.st.types = ex.types
+		ex.st.columns = ex.columns
 	}
 	return nil
+}
+
+// proven compares a column of a description with what is proven of it.
+func (ex *exch) proven(m *masking, i int, table uint32, number int16) error {
+	if m == nil || ex.plan.schema == nil {
+		return nil
+	}
+	from, known := ex.plan.schema.ByNumber(table, number)
+	switch {
+	case table == 0, known && len(from) == 0:
+	case !known && len(m.Cells) > 0 && len(m.From()) > 0:
+		return errWithheld("a column is of a table that the gateway does not know")
+	case i < len(m.Cells) && from.Within(m.Cells[i].From):
+	case known:
+		return errWithheld("a column is another one than the statement says")
+	}
+	return nil
+}
+
+// begin makes room for what is counted of an answer of n columns, if nothing has yet.
+func (ex *exch) begin(n int) {
+	switch {
+	case len(ex.columns) == n:
+	case ex.st != nil && len(ex.st.columns) == n:
+		ex.columns = make([]column, n)
+		for i, c := range ex.st.columns {
+			ex.columns[i] = column{typ: c.typ, name: c.name}
+		}
+	default:
+		ex.columns = make([]column, n)
+	}
 }
 
 // mask returns rows as the agent may see them.
 func (ex *exch) mask(dst, frames []byte) ([]byte, error) {
 	m := ex.current()
-	types := ex.types
-	if types == nil && ex.st != nil {
-		types = ex.st.types
-	}
 	for len(frames) > 0 {
 		n := 1 + int(binary.BigEndian.Uint32(frames[1:]))
 		frame := frames[:n]
 		frames = frames[n:]
 		c := pgwire.NewCursor(frame[pgwire.FrameHeader:])
 		count := c.Int16()
-		if count != len(m.cells) {
+		if m != nil && m.masked() && count != len(m.cells) {
 			return nil, errWithheld("a row has another number of columns than the statement")
 		}
+		ex.begin(count)
 		var at int
 		dst, at = pgwire.BeginFrame(dst, 'D')
 		dst = binary.BigEndian.AppendUint16(dst, uint16(count)) //nolint:gosec // as the target had it
 		for i := range count {
 			v, null := c.Value()
-			if cl := &m.cells[i]; cl.rule != nil {
-				v, null = ex.maskCell(cl, i, v, null, types)
-			}
-			if null {
+			if v, null = ex.maskCell(m, i, v, null); null {
 				dst = append(dst, 0xff, 0xff, 0xff, 0xff)
 				continue
 			}
@@ -338,18 +390,32 @@ func (ex *exch) mask(dst, frames []byte) ([]byte, error) {
 	return dst, nil
 }
 
-func (ex *exch) maskCell(cl *cell, i int, v []byte, null bool, types []uint32) ([]byte, bool) {
-	count := ex.count(cl)
+// maskCell masks a value of a column by the column's rule, or by what detectors find in it.
+func (ex *exch) maskCell(m *masking, i int, v []byte, null bool) ([]byte, bool) {
+	col := &ex.columns[i]
+	col.seen++
+	ruled := m != nil && i < len(m.cells) && m.cells[i].rule != nil
+	if ruled {
+		ex.commit(m.cells[i].rule.Key, v, null)
+	}
 	if null {
-		count.Nulls++
+		col.null++
 		return nil, true
 	}
-	count.Cells++
-	typ := cl.typ
-	if i < len(types) {
-		typ = types[i]
+	if ruled {
+		cl := &m.cells[i]
+		typ := col.typ
+		if typ == 0 {
+			typ = cl.typ
+		}
+		v, null = cl.rule.Apply(v, typ, ex.binary(i), cl.plain)
+		col.count(null)
+		return v, null
 	}
-	return cl.rule.Apply(v, typ, ex.binary(i), cl.plain)
+	if values := ex.plan.set.Values(); values != nil {
+		return ex.maskValues(values, col, v, ex.binary(i))
+	}
+	return v, false
 }
 
 // binary reports whether a column of the answer is in binary format.
@@ -361,24 +427,6 @@ func (ex *exch) binary(i int) bool {
 		return ex.formats[0] != 0
 	}
 	return i < len(ex.formats) && ex.formats[i] != 0
-}
-
-// maskedCells says how many values of a column a mask has hidden.
-type maskedCells struct {
-	Mask   string `json:"mask"`
-	Column string `json:"column"`
-	Cells  uint64 `json:"cells"`
-	Nulls  uint64 `json:"nulls"`
-}
-
-func (ex *exch) count(cl *cell) *maskedCells {
-	for i := range ex.masked {
-		if m := &ex.masked[i]; m.Mask == cl.rule.Name && m.Column == cl.column {
-			return m
-		}
-	}
-	ex.masked = append(ex.masked, maskedCells{Mask: cl.rule.Name, Column: cl.column})
-	return &ex.masked[len(ex.masked)-1]
 }
 
 // maskedRows handles rows some of whose columns are masked, whole.
@@ -450,20 +498,27 @@ func withheld(frame []byte, safe bool) []byte {
 
 // hides returns an error or notice as the agent may see it. ex is what it is about, nil for nothing of the agent's.
 func (p *answers) hides(frame []byte, ex *exch) []byte {
-	if p.r.s.Masks() == nil || ex != nil && ex.silent {
+	set := p.r.s.Masks()
+	if set == nil || ex != nil && ex.silent {
 		return frame
 	}
-	m := (*masking)(nil)
-	if ex != nil {
-		m = ex.current()
+	if set.Columns() {
+		m := (*masking)(nil)
+		if ex != nil {
+			m = ex.current()
+		}
+		switch {
+		case frame[0] == 'A': // other sessions' words
+			return hideNotification(frame)
+		case m != nil && !m.Touches && !m.Writes:
+		default:
+			frame = withheld(frame, ex == nil || m != nil && !m.Writes)
+		}
 	}
-	switch {
-	case frame[0] == 'A': // other sessions' words
-		return hideNotification(frame)
-	case m != nil && !m.Touches && !m.Writes:
-		return frame
+	if values := set.Values(); values != nil {
+		return hideValues(values, frame)
 	}
-	return withheld(frame, ex == nil || m != nil && !m.Writes)
+	return frame
 }
 
 // hideNotification takes the payload out of a NotificationResponse.
@@ -477,8 +532,8 @@ func hideNotification(frame []byte) []byte {
 
 // replan makes sure that an answer is masked by what is in force now, after a request has waited.
 func (q *requests) replan(ctx context.Context, a *access.Action, old *plan) (*plan, *access.DenyError) {
-	if old == nil && q.r.s.Masks() == nil {
-		return nil, nil
+	if set := q.r.s.Masks(); old == nil && set == nil || !set.Columns() && (old == nil || !old.set.Columns()) {
+		return q.plan(a.Text, q.understand(ctx, a.Text)), nil
 	}
 	if q.r.db == nil || q.r.db.refresh(ctx, 0) != nil {
 		return nil, denyMask("masks", "the target's definitions are not known now")

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/gatebook/gatebook/internal/access"
+	"github.com/gatebook/gatebook/internal/detect"
 	"github.com/gatebook/gatebook/internal/enforce"
 	"github.com/gatebook/gatebook/internal/lineage"
 	"github.com/gatebook/gatebook/internal/mask"
@@ -37,6 +38,18 @@ func (m *fixedMasks) For(*access.Request) *mask.Set {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.set
+}
+
+// Named implements enforce.Masks.
+func (m *fixedMasks) Named(string) *mask.Set { return m.For(nil) }
+
+func detectors(t testing.TB) *detect.Set {
+	t.Helper()
+	find, err := detect.New(detect.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return find
 }
 
 const maskedSchema = `
@@ -70,7 +83,7 @@ func startMasked(t *testing.T, database string, rules ...*mask.Rule) *maskedWorl
 	if out, err := server.PSQL(database, maskedSchema); err != nil {
 		t.Fatal(err, out)
 	}
-	w := &maskedWorld{harness: startGate(t, &enforce.Options{}), masks: &fixedMasks{set: mask.NewSet(rules)}, wire: &tap{}}
+	w := &maskedWorld{harness: startGate(t, &enforce.Options{}), masks: &fixedMasks{set: mask.NewSet(rules, nil, detectors(t))}, wire: &tap{}}
 	w.driver.unresolved = false
 	snap := *w.gate.Snapshot()
 	snap.Masks = w.masks
@@ -190,7 +203,7 @@ func TestPM11MaskedByType(t *testing.T) {
 	}
 	all := w.agents()
 	last := string(all[len(all)-1].outcome.Detail)
-	if !strings.Contains(last, `"masked":[{"mask":"dates","column":"public.customers.born","cells":1,"nulls":0}`) {
+	if !strings.Contains(last, `"masked":[{"at":0,"mask":"dates","column":"public.customers.born","seen":1,"masked":1,"nulled":0,"null":0}`) {
 		t.Errorf("the outcome says %s", last)
 	}
 }
@@ -493,7 +506,7 @@ func TestAP12MaskStays(t *testing.T) {
 		snap := *w.gate.Snapshot()
 		snap.Masks = &fixedMasks{}
 		if on {
-			snap.Masks = &fixedMasks{set: mask.NewSet([]*mask.Rule{rule(t, mask.Rule{Name: "all", Columns: []string{"ap12.people.email"}, Method: mask.Redact})})}
+			snap.Masks = &fixedMasks{set: mask.NewSet([]*mask.Rule{rule(t, mask.Rule{Name: "all", Columns: []string{"ap12.people.email"}, Method: mask.Redact})}, nil, nil)}
 		}
 		w.gate.SetSnapshot(&snap)
 	}

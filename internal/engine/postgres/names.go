@@ -19,8 +19,8 @@ type statement struct {
 	// name holds the statement any more.
 	charged int
 	holders int
-	// types are those of its result columns, once the target has described them. The answer pump's own.
-	types []uint32
+	// columns are those of its result, once the target has described them. The answer pump's own.
+	columns []column
 }
 
 // maxUncharged is the longest text that the memory budget does not count.

@@ -213,7 +213,7 @@ func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, item
 			return err
 		}
 	}
-	ex := &exch{x: x, silent: a.Origin != "", fields: -1, plan: next.plan, st: next.st, formats: next.formats}
+	ex := &exch{x: x, silent: a.Origin != "", fields: -1, plan: next.plan, st: next.st, formats: next.formats, session: q.r.s}
 	if deny := x.Denied(); deny != nil {
 		if x.Fatal() {
 			return q.endSession(ctx, ex, deny)
@@ -495,7 +495,7 @@ func (q *requests) call(ctx context.Context, frame, body []byte) error {
 	unclear(a, "a function is called by its number")
 	if carriesToken(body) || q.r.s.HoldsToken(body) {
 		a.Detail, a.Refuse = nil, errTokenForm()
-	} else if q.r.s.Masks() != nil {
+	} else if set := q.r.s.Masks(); set.Columns() || set.Values() != nil {
 		a.Refuse = denyMask("masks", "a function that is called by its number may give anything: use SELECT")
 	}
 	return q.begin(ctx, a, frame, []item{{kind: itemCall}})

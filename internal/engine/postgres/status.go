@@ -19,6 +19,10 @@ func (p *answers) status(frame []byte) error {
 			Hint:   "The session ends because gateway and target would read the same bytes differently.",
 		}
 	}
+	if values := p.r.s.Masks().Values(); values != nil {
+		value = string(hiddenText(values, []byte(value)))
+		frame = appendStatus(nil, name, value)
+	}
 	if name != "application_name" {
 		return p.unasked(frame)
 	}
