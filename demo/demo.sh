@@ -109,9 +109,12 @@ port=$(free_port)
 page=$(free_port)
 low_disk=1MiB
 if [ "$broken" = recorder ]; then low_disk=1000000GiB; fi # the disk counts as full: nothing can be recorded
+openssl rand -base64 32 > "$gate/secrets/mask"
+chmod 600 "$gate/secrets/mask"
 cat > "$gate/gatebook.yaml" << YAML
 version: 1
 data: ./data
+mask_key: file:secrets/mask
 issuers:
   - {name: dev, for: agents, url: "$issuer", audience: gatebook, development: true, allow_loopback: true, insecure_http: true}
   - {name: people, for: people, url: "$issuer", audience: gatebook-console, development: true, allow_loopback: true, insecure_http: true}
@@ -133,6 +136,7 @@ targets:
     roles: {default: {user: app_rw, password: file:secrets/shop}}
     allow: [agents]
 rules:
+  - {name: no-cards, when: '"card" in action.personal_data', then: deny, reason: Card numbers stay where they are.}
   - {name: reads, when: 'action.effects.all(e, e in ["read", "transaction", "session"])', then: allow}
   - name: pipeline-writes
     when: 'principal.name == "ci-pipeline" && action.effects.all(e, e in ["read", "write", "transaction", "session"])'
@@ -146,6 +150,7 @@ rules:
 packs: [no-unfiltered-writes]
 masks:
   - {name: mails, columns: [public.customers.email], when: 'principal.name == "assistant"', method: partial, keep_domain: true}
+  - {name: found, kinds: ['*'], when: 'principal.name == "assistant"'}
 YAML
 g() { "$gatebook" -c "$gate/gatebook.yaml" "$@"; }
 g check || [ "$broken" = recorder ] || fail "the check failed"
@@ -182,6 +187,12 @@ for round in "SELECT id FROM customers WHERE email LIKE 'a%'" "SELECT reverse(em
   grep '^ERROR' "$work/round.out"
   grep -q 'gatebook' "$work/round.out" || fail "it was not the gateway that refused: $round"
 done
+
+say "What nobody named a column for is found by what it is, and what agents send is looked into as well"
+PGPASSWORD=$(token assistant) psql -X -v ON_ERROR_STOP=1 -P pager=off -c "SELECT id, body FROM notes ORDER BY id" | tee "$work/found.out"
+grep -q '\[email\].*\[phone\]' "$work/found.out" || fail "nothing was found in the notes"
+if PGPASSWORD=$(token ci-pipeline) psql -X -v ON_ERROR_STOP=1 -c "UPDATE notes SET body = 'paid with 4111 1111 1111 1111' WHERE id = 1" > "$work/card.out" 2>&1; then fail "a card number was sent on"; fi
+grep '^ERROR' "$work/card.out"
 
 say "It makes a mistake, and gets the database's own error"
 PGPASSWORD=$(token assistant) psql -X -P pager=off -c 'SELECT 1/0' && fail "a division by zero succeeded"
@@ -250,6 +261,21 @@ $verify "$work/package.zip" --trust "$work/trust.txt" | tee "$work/verify.out" |
 
 echo
 unzip -p "$work/package.zip" data/populations/P4-approvals.csv
+
+say "What was masked, by column; which requests carried personal data; and the answers as the assistant saw them"
+unzip -p "$work/package.zip" data/populations/P10-masking.csv | cut -d, -f6-
+unzip -p "$work/package.zip" data/populations/P17-personal-data-sent.csv | cut -d, -f6-
+unzip -p "$work/package.zip" 'data/sessions/*/snapshot.csv' | grep -A 3 ',name,email,country' > "$work/snapshot.out"
+cat "$work/snapshot.out"
+grep -q '\*\*\*@' "$work/snapshot.out" || fail "the snapshot is not masked"
+
+say "The auditor is told an address that was masked in the first row, and gets the key of that one cell: it is confirmed"
+session=$(g query "SELECT session FROM exchanges WHERE text LIKE 'SELECT name, email, country%'" | grep -o '[a-z2-7]\{16\}')
+exchange=$(g query "SELECT exchange FROM exchanges WHERE text LIKE 'SELECT name, email, country%'" | grep -o '[0-9]\{1,\}' | head -n 1)
+key=$(g session cell-key "$session" "$exchange" 0 --reason "audit of the demonstration")
+address=$(echo "SELECT email FROM customers WHERE country = 'JP' ORDER BY id LIMIT 1" | direct shop)
+"$gatebook" evidence confirm "$work/package.zip" --trust "$work/trust.txt" --session "$session" --exchange "$exchange" --row 1 --column 2 --key "$key" --value "$address" || fail "the address is not confirmed"
+if "$gatebook" evidence confirm "$work/package.zip" --trust "$work/trust.txt" --session "$session" --exchange "$exchange" --row 1 --column 2 --key "$key" --value "another@example.com"; then fail "another address is confirmed"; fi
 
 say "The same core with sha256sum, openssl and ssh-keygen"
 mkdir "$work/unpacked"

@@ -23,4 +23,6 @@ SELECT 1 + n % 500, 5 + (n * 7919 % 20000) / 100.0, lpad((n * 31 % 10000)::text,
        timestamptz '2026-01-01 00:00+00' + n * interval '1 hour'
 FROM generate_series(1, 5000) AS n;
 CREATE ROLE app_rw LOGIN;
+CREATE TABLE notes (id int PRIMARY KEY, body text NOT NULL);
+INSERT INTO notes VALUES (1, 'asked to be called back'), (2, 'wants the invoice sent to mia.wong@example.net or a call at +44 20 7946 0018'), (3, 'shipped');
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO app_rw;

@@ -95,7 +95,7 @@ func (b *Builder) masking(s *openSession, in *openIntent, h *Header, v *Outcome,
 	}
 	for i := range m.Bare {
 		c := &m.Bare[i]
-		if err := row(c.Statement, strconv.Itoa(c.Columns)+" columns", c.By, "", c.Cells, 0, 0, 0, c.Cells); err != nil {
+		if err := row(c.Statement, plural(c.Columns, "column"), c.By, "", c.Cells, 0, 0, 0, c.Cells); err != nil {
 			return err
 		}
 	}
@@ -121,6 +121,13 @@ func undelivered(v *Outcome) bool {
 		Undelivered bool `json:"undelivered"`
 	}
 	return json.Unmarshal(v.Detail, &d) != nil || d.Undelivered || v.Status != "ok"
+}
+
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return strconv.Itoa(n) + " " + what
 }
 
 // recount says what is wrong with a mask map, "" if nothing is.

@@ -66,6 +66,7 @@ var may = map[string][]string{
 	"internal/archtest":          {},
 	"internal/admin/openapi":     {"internal/admin"},
 	"internal/testkit/browser":   {},
+	"internal/testkit/maskways":  {},
 	"internal/testkit/pgserver":  {},
 	"internal/testkit/sshkey":    {},
 	"internal/testkit/bookcheck": {"internal/vfs"},

@@ -287,7 +287,6 @@ SELECT * FROM totals
 DROP TABLE totals
 LISTEN news
 UNLISTEN news
-LOCK TABLE notes IN SHARE MODE
 SELECT pg_advisory_lock(1)
 SELECT pg_advisory_unlock(1)
 VACUUM notes
