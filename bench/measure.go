@@ -87,6 +87,7 @@ func measure(w *world, o *options, t *table) error {
 			},
 		})
 	}
+	list = append(list, w.maskedContests(o)...)
 	list = append(list, contest{
 		name: "connect", clients: 4, systems: all,
 		run: func(s *system) (sample, error) {
@@ -128,6 +129,43 @@ func measure(w *world, o *options, t *table) error {
 		return fmt.Errorf("-only %s and -systems %s leave nothing to measure", o.only, o.systems)
 	}
 	return nil
+}
+
+// maskedContests are reads with a mask on one column, and with detectors on all texts, beside the same reads without.
+func (w *world) maskedContests(o *options) (list []contest) {
+	var systems []*system
+	for _, s := range []*system{w.direct, w.always, w.masked, w.detect} {
+		if o.systems.MatchString(s.name) {
+			systems = append(systems, s)
+		}
+	}
+	for _, b := range []struct{ name, table string }{{"masked-bulk", "people"}, {"texts-bulk", "texts"}} {
+		list = append(list, contest{
+			name: b.name, clients: 1, systems: systems,
+			run: func(s *system) (sample, error) { return w.bulk(s, "SELECT * FROM "+b.table, o.bulk) },
+			ratios: []ratio{
+				{b.name + "-bare/direct", "gatebook-always", "direct"}, {b.name + "-column/direct", "gatebook-masked", "direct"}, {b.name + "-detectors/direct", "gatebook-detect", "direct"},
+				{b.name + "-column/bare", "gatebook-masked", "gatebook-always"}, {b.name + "-detectors/bare", "gatebook-detect", "gatebook-always"},
+			},
+		})
+	}
+	script := filepath.Join(w.dir, "person.sql")
+	text := fmt.Sprintf("\\set id random(1, %d)\nSELECT * FROM people WHERE id = :id;\n", o.bulk)
+	for _, clients := range []int{1, 64} {
+		list = append(list, contest{
+			name: "masked-point", clients: clients, systems: systems,
+			run: func(s *system) (sample, error) {
+				if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+					return sample{}, err
+				}
+				return w.pgbench(s, o.period, "-n", "-f", script, "-M", "prepared", "-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(2, clients)))
+			},
+			ratios: []ratio{
+				{"masked-point-column/bare", "gatebook-masked", "gatebook-always"}, {"masked-point-detectors/bare", "gatebook-detect", "gatebook-always"}, {"masked-point-column/direct", "gatebook-masked", "direct"},
+			},
+		})
+	}
+	return list
 }
 
 // contest runs the rounds. The order turns by one in each, so that nobody

@@ -53,6 +53,8 @@ type world struct {
 	always  *system
 	release *system
 	every   *system // insecure_interval
+	masked  *system // always, with a mask on one column
+	detect  *system // always, with detectors on all texts
 	procs   []*exec.Cmd
 	once    sync.Once
 
@@ -98,6 +100,9 @@ func newWorld(o *options) (*world, error) {
 	if _, err := w.pg.PSQL(dbName, "CREATE TABLE sink (LIKE pgbench_accounts); ALTER TABLE sink OWNER TO "+dbUser+"; CREATE TABLE held (id int); ALTER TABLE held OWNER TO "+dbUser+"; VACUUM ANALYZE pgbench_accounts"); err != nil {
 		return w, err
 	}
+	if _, err := w.pg.PSQL(dbName, fmt.Sprintf(people, o.bulk, dbUser)); err != nil {
+		return w, err
+	}
 	if err := w.startBouncer(password); err != nil {
 		return w, err
 	}
@@ -107,14 +112,20 @@ func newWorld(o *options) (*world, error) {
 	if err := w.startIssuer(); err != nil {
 		return w, err
 	}
-	if w.always, err = w.startGate("always", password); err != nil {
-		return w, err
+	for _, g := range []struct {
+		at         **system
+		name, mode string
+		masks      string
+	}{
+		{&w.always, "always", "always", ""}, {&w.release, "release", "release", ""}, {&w.every, "interval", "insecure_interval", ""},
+		{&w.masked, "masked", "always", "mask_key: file:secrets/mask\nmasks: [{name: mails, columns: [public.people.email], method: partial, keep_domain: true}]\n"},
+		{&w.detect, "detect", "always", "masks: [{name: found, kinds: ['*']}]\n"},
+	} {
+		if *g.at, err = w.startGate(g.name, g.mode, g.masks, password); err != nil {
+			return w, err
+		}
 	}
-	if w.release, err = w.startGate("release", password); err != nil {
-		return w, err
-	}
-	w.every, err = w.startGate("insecure_interval", password)
-	return w, err
+	return w, nil
 }
 
 // stop ends what was started, by process, and removes the directory.
@@ -303,10 +314,16 @@ func (w *world) token() (string, error) {
 	return string(bytes.TrimSpace(out)), err
 }
 
+// people is a table with texts as people write them, no value of which any detector finds but the addresses.
+const people = `CREATE TABLE people AS SELECT n AS id, 'Person ' || n AS name, 'person' || n || '@example.com' AS email,
+ 'asked about order ' || n || ' of ' || (n %% 28 + 1) || ' May and was told that it is on its way' AS note FROM generate_series(1, %d) n;
+ALTER TABLE people ADD PRIMARY KEY (id); ALTER TABLE people OWNER TO %s; VACUUM ANALYZE people;
+CREATE TABLE texts AS SELECT id, name, note FROM people; ALTER TABLE texts OWNER TO %[2]s; VACUUM ANALYZE texts`
+
 // startGate makes a gateway with an empty book and runs it.
-func (w *world) startGate(mode, password string) (*system, error) {
-	dir := filepath.Join(w.dir, "gate-"+mode)
-	if out, err := exec.Command(w.binary, "init", "--origin", "gate.bench/"+mode, dir).CombinedOutput(); err != nil {
+func (w *world) startGate(name, mode, masks, password string) (*system, error) {
+	dir := filepath.Join(w.dir, "gate-"+name)
+	if out, err := exec.Command(w.binary, "init", "--origin", "gate.bench/"+name, dir).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("gatebook init: %w: %s", err, out)
 	}
 	port, err := freePort()
@@ -344,14 +361,14 @@ rules:
   - {name: secrets, when: 'action.relations.exists(r, r == "public.secrets") && !("auditors" in principal.groups)', then: deny}
   - {name: production, when: 'target.labels.?env.orValue("") == "prod" && "write" in action.effects', then: hold}
   - {name: held, when: '"DELETE" in action.verbs && "public.held" in action.relations', then: hold, approvers: {groups: [dba], within: 1m}}
-`+holdPeople, mode, w.issuer, port, ops, w.pg.Address(), dbName, w.pg.CA, dbUser, ruler)
-	name := filepath.Join(dir, "gatebook.yaml")
-	err = errors.Join(os.WriteFile(name, []byte(conf), 0o600), os.WriteFile(filepath.Join(dir, "secrets", "bench"), []byte(password), 0o600))
+`+masks+holdPeople, mode, w.issuer, port, ops, w.pg.Address(), dbName, w.pg.CA, dbUser, ruler)
+	file := filepath.Join(dir, "gatebook.yaml")
+	err = errors.Join(os.WriteFile(filepath.Join(dir, "secrets", "mask"), []byte(random()), 0o600), os.WriteFile(file, []byte(conf), 0o600), os.WriteFile(filepath.Join(dir, "secrets", "bench"), []byte(password), 0o600))
 	if err != nil {
 		return nil, err
 	}
-	c := exec.Command(w.binary, "-c", name, "serve")
-	if err := w.start(c, mode+".log", func(text string) bool { return strings.Contains(text, `"msg":"serving"`) }); err != nil {
+	c := exec.Command(w.binary, "-c", file, "serve")
+	if err := w.start(c, name+".log", func(text string) bool { return strings.Contains(text, `"msg":"serving"`) }); err != nil {
 		return nil, err
 	}
 	ca, _ := filepath.Glob(filepath.Join(dir, "*", "ca.crt"))
@@ -359,7 +376,7 @@ rules:
 		return nil, fmt.Errorf("gatebook init left no certificate in %s", dir)
 	}
 	return &system{
-		name: "gatebook-" + strings.TrimPrefix(mode, "insecure_"), pid: c.Process.Pid, port: port, database: "bench", user: "default",
+		name: "gatebook-" + name, pid: c.Process.Pid, port: port, database: "bench", user: "default",
 		ca: ca[0], password: w.token, metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", ops),
 	}, nil
 }
