@@ -1,6 +1,9 @@
 package detect
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/json"
+)
 
 // word looks at a word of [start, end) that begins with a letter, and returns where to go on, 0 for behind the word.
 func (sc *scan) word(start, end int) int {
@@ -166,31 +169,56 @@ type keyForm struct {
 	parts    int   // hyphens that it has, or more
 }
 
-// Sources: what the makers publish of their keys' forms.
+// Sources: what the makers publish of their keys' forms. They are in the order of their first letters.
 var keyForms = [...]keyForm{
-	{awsKey, "AKIA", isUpper | isDigit, 16, 16, 0}, {awsKey, "ASIA", isUpper | isDigit, 16, 16, 0},
+	{awsKey, "AKIA", isBase32, 16, 16, 0},
+	{awsKey, "ASIA", isBase32, 16, 16, 0},
 	{googleKey, "AIza", isWord | isToken, 35, 35, 0},
-	{githubToken, "ghp_", isWord, 36, 251, 0}, {githubToken, "gho_", isWord, 36, 251, 0}, {githubToken, "ghu_", isWord, 36, 251, 0}, {githubToken, "ghs_", isWord, 36, 251, 0},
-	{githubToken, "ghr_", isWord, 36, 251, 0}, {githubToken, "github_pat_", isWord | isToken, 82, 255, 0},
+	{githubToken, "ghp_", isWord, 36, 36, 0},
+	{githubToken, "gho_", isWord, 36, 36, 0},
+	{githubToken, "ghu_", isWord, 36, 36, 0},
+	{githubToken, "ghs_", isWord, 36, 36, 0},
+	{githubToken, "ghr_", isWord, 36, 36, 0},
+	{githubToken, "github_pat_", isWord | isToken, 82, 255, 0},
 	{gitlabToken, "glpat-", isWord | isToken, 20, 300, 0},
-	{slackToken, "xoxb-", isWord | isToken, 20, 300, 1}, {slackToken, "xoxp-", isWord | isToken, 20, 300, 1}, {slackToken, "xoxa-", isWord | isToken, 20, 300, 1},
-	{slackToken, "xoxr-", isWord | isToken, 20, 300, 1}, {slackToken, "xapp-", isWord | isToken, 20, 300, 1},
-	{stripeKey, "sk_live_", isWord, 16, 250, 0}, {stripeKey, "sk_test_", isWord, 16, 250, 0}, {stripeKey, "rk_live_", isWord, 16, 250, 0}, {stripeKey, "rk_test_", isWord, 16, 250, 0},
-	{stripeKey, "whsec_", isWord, 24, 250, 0},
-	{openaiKey, "sk-proj-", isWord | isToken, 40, 300, 0}, {openaiKey, "sk-svcacct-", isWord | isToken, 40, 300, 0}, {openaiKey, "sk-admin-", isWord | isToken, 40, 300, 0},
-	{openaiKey, "sk-", isWord, 40, 64, 0},
 	{npmToken, "npm_", isWord, 36, 36, 0},
 	{pypiToken, "pypi-", isWord | isToken, 50, 500, 0},
+	{stripeKey, "rk_live_", isWord, 16, 250, 0},
+	{stripeKey, "rk_test_", isWord, 16, 250, 0},
+	{stripeKey, "sk_live_", isWord, 16, 250, 0},
+	{stripeKey, "sk_test_", isWord, 16, 250, 0},
+	{openaiKey, "sk-proj-", isWord | isToken, 40, 300, 0},
+	{openaiKey, "sk-svcacct-", isWord | isToken, 40, 300, 0},
+	{openaiKey, "sk-admin-", isWord | isToken, 40, 300, 0},
+	{openaiKey, "sk-", isWord, 40, 64, 0},
+	{stripeKey, "whsec_", isWord, 24, 250, 0},
+	{slackToken, "xoxb-", isWord | isToken, 20, 300, 1},
+	{slackToken, "xoxp-", isWord | isToken, 20, 300, 1},
+	{slackToken, "xoxa-", isWord | isToken, 20, 300, 1},
+	{slackToken, "xoxr-", isWord | isToken, 20, 300, 1},
+	{slackToken, "xapp-", isWord | isToken, 20, 300, 1},
 }
+
+// keysBy are the forms that begin with a letter: those of [from, to).
+var keysBy = func() (t [256]struct{ from, to int }) {
+	for i, f := range keyForms {
+		if c := &t[f.prefix[0]]; c.to == 0 {
+			c.from, c.to = i, i+1
+		} else {
+			c.to = i + 1
+		}
+	}
+	return t
+}()
 
 // key looks for a key or token at start, and returns its end, 0 for none.
 func (sc *scan) key(start int) int {
-	if sc.starts(start, "eyJ") {
+	if sc.text[start] == 'e' && (sc.at(start+1) == 'y' || sc.at(start+1) == 'w') { // of { and what may stand behind it
 		return sc.jwt(start)
 	}
-	for i := range keyForms {
+	for i := keysBy[sc.text[start]].from; i < keysBy[sc.text[start]].to; i++ {
 		f := &keyForms[i]
-		if f.prefix[0] != sc.text[start] || !sc.starts(start, f.prefix) {
+		if sc.at(start+1) != f.prefix[1] || !sc.starts(start, f.prefix) {
 			continue
 		}
 		begin := start + len(f.prefix)
@@ -261,7 +289,7 @@ func isHeader(b []byte) bool {
 		}
 	}
 	text := buf[:n]
-	return n > 2 && text[0] == '{' && text[n-1] == '}' && bytes.Contains(text, []byte(`"alg"`))
+	return n > 2 && text[0] == '{' && bytes.Contains(text, []byte(`"alg"`)) && json.Valid(text)
 }
 
 // maxPEM bounds a private key in bytes.
@@ -298,7 +326,7 @@ func (sc *scan) pem(i int) int {
 		if last >= 0 {
 			body += last + len(private)
 		}
-	case body-end < 16: // a line that speaks of keys, and none
+	case !sc.encoded(end, body): // a line that speaks of keys, and none
 		return end
 	default:
 		for body > end && (sc.text[body-1] == ' ' || sc.text[body-1] == '\n' || sc.text[body-1] == '\r') {
@@ -309,6 +337,22 @@ func (sc *scan) pem(i int) int {
 		return end
 	}
 	return body
+}
+
+// minLine is the fewest characters of base64 in a row that a key without an END line has.
+const minLine = 32
+
+// encoded reports whether base64 stands in [from, to).
+func (sc *scan) encoded(from, to int) bool {
+	n := 0
+	for ; from < to; from++ {
+		if c := sc.text[from]; !is(c, isWord) && c != '+' && c != '/' {
+			n = 0
+		} else if n++; n == minLine {
+			return true
+		}
+	}
+	return false
 }
 
 // isPEM reports whether a byte is of base64, of a header (RFC 1421) or of a line's end, also as an escape.

@@ -70,8 +70,9 @@ func (sc *scan) local(i int) int {
 	return start
 }
 
-// files are endings of file names, none of them a top-level domain: icon@2x.png is no address.
-var files = [...]string{"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html", "xml", "yml", "yaml", "txt", "pdf", "log", "conf", "scss", "tsx", "jsx", "vue", "go", "java"}
+// files are endings of names of files and of systemd's units, none of them a top-level domain: icon@2x.png is no address.
+var files = [...]string{"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html", "xml", "yml", "yaml", "txt", "pdf", "log", "conf", "scss", "tsx", "jsx", "vue", "go", "java",
+	"service", "socket", "slice", "scope", "timer", "mount", "automount", "swap", "device"}
 
 // domain returns the end of the domain that begins at i, 0 for none: two labels or more, the last one a top level.
 func (sc *scan) domain(i int) int {

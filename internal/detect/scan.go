@@ -8,6 +8,7 @@ const (
 	isHex
 	isSign  // something can begin or be around it
 	isToken // what tokens are made of beside letters and digits: - and _
+	isBase32
 
 	isLetter = isUpper | isLower
 	isWord   = isLetter | isDigit
@@ -22,6 +23,9 @@ func makeClasses() (t [256]uint8) {
 			t[c] |= isLower
 		case c >= '0' && c <= '9':
 			t[c] |= isDigit | isHex
+		}
+		if c >= 'A' && c <= 'Z' || c >= '2' && c <= '7' {
+			t[c] |= isBase32
 		}
 		if c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' {
 			t[c] |= isHex

@@ -10,6 +10,7 @@ import (
 type Values struct {
 	find *detect.Set
 	by   map[string]*Rule
+	all  bool // of what find finds
 }
 
 // newValues returns nil for no rules. Of several rules about a kind the first counts.
@@ -25,6 +26,7 @@ func newValues(rules []*Rule, find *detect.Set) *Values {
 	if len(v.by) == 0 {
 		return nil
 	}
+	v.all = len(v.by) == len(find.Names())
 	return v
 }
 
@@ -35,7 +37,7 @@ const AllKinds = "*"
 func (v *Values) Find(dst []detect.Hit, text []byte) []detect.Hit {
 	at := len(dst)
 	dst = v.find.Scan(dst, text)
-	if len(v.by) < len(v.find.Names()) {
+	if !v.all && len(dst) > at {
 		return append(dst[:at], slices.DeleteFunc(dst[at:], func(h detect.Hit) bool { return v.by[h.Kind] == nil })...)
 	}
 	return dst

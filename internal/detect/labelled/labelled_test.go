@@ -2,81 +2,95 @@ package labelled
 
 import (
 	"slices"
-	"strings"
+	"sync"
 	"testing"
+	"unicode/utf8"
 )
 
-func TestSet(t *testing.T) {
-	positives, negatives := Positives(), Negatives()
-	counts := map[string]int{}
-	texts := map[string]bool{}
+// The tests read the same texts; only the last one makes them again.
+var (
+	positives = sync.OnceValue(Positives)
+	negatives = sync.OnceValue(Negatives)
+)
+
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	positives, negatives := positives(), negatives()
+	count := make(map[string]int)
+	total := 0
 	for _, s := range positives {
-		if len(s.Want) == 0 || texts[s.Text] {
-			t.Errorf("%q: without a value, or twice", s.Text)
+		total += len(s.Want)
+		for _, w := range s.Want {
+			count[w.Kind]++
 		}
-		texts[s.Text] = true
+	}
+	t.Logf("%d values in %d texts, %d negatives", total, len(positives), len(negatives))
+	if total < 3500 || len(negatives) < 10000 {
+		t.Errorf("%d values and %d negatives are too few", total, len(negatives))
+	}
+	checked := []string{"email", "card", "iban", "es-dni", "fr-nir", "it-cf", "pl-pesel", "br-cpf", "se-pin"}
+	for _, kind := range Kinds() {
+		least := 100
+		if slices.Contains(checked, kind) {
+			least = 200
+		}
+		t.Logf("%-14s %d", kind, count[kind])
+		if count[kind] < least {
+			t.Errorf("%d values of %s, want %d", count[kind], kind, least)
+		}
+	}
+	if len(count) != len(Kinds()) {
+		t.Errorf("values of %d kinds, %d are named", len(count), len(Kinds()))
+	}
+}
+
+func TestPositivesHoldTheirValuesAndNoOthers(t *testing.T) {
+	t.Parallel()
+	for _, s := range positives() {
+		found := valuesIn(s.Text)
 		end := 0
 		for _, w := range s.Want {
 			if w.Start < end || w.End <= w.Start || w.End > len(s.Text) {
-				t.Fatalf("%q: %+v", s.Text, w)
+				t.Fatalf("%q: %v is out of place", s.Text, w)
 			}
 			end = w.End
-			counts[w.Kind]++
-			if !valid(w.Kind, s.Text[w.Start:w.End]) {
-				t.Errorf("%s %q is not valid", w.Kind, s.Text[w.Start:w.End])
+			if !slices.Contains(found, w) {
+				t.Errorf("%q (%s): %q is no %s", s.Text, s.Note, s.Text[w.Start:w.End], w.Kind)
 			}
 		}
-	}
-	for _, k := range kinds {
-		if counts[k.name] < 95 {
-			t.Errorf("%s: %d values", k.name, counts[k.name])
+		if len(s.Want) == 0 || s.Note == "" || !utf8.ValidString(s.Text) || holdsOthers(s) {
+			t.Errorf("%q (%s): %v of %v", s.Text, s.Note, s.Want, found)
 		}
-	}
-	for _, s := range negatives {
-		if len(s.Want) > 0 || texts[s.Text] {
-			t.Errorf("%q: with a value, or twice", s.Text)
-		}
-		texts[s.Text] = true
-	}
-	t.Logf("%d positives with %v, %d negatives", len(positives), counts, len(negatives))
-	if len(positives) < 3000 || len(negatives) < 10_000 {
-		t.Errorf("%d positives, %d negatives", len(positives), len(negatives))
-	}
-	if !slices.EqualFunc(positives, Positives(), func(a, b Sample) bool { return a.Text == b.Text }) {
-		t.Error("it is not the same set each time")
 	}
 }
 
-// valid checks what can be checked of a value a second time.
-func valid(kind, v string) bool {
-	plain := strings.ToUpper(strings.NewReplacer(" ", "", "-", "", ".", "").Replace(v))
-	switch kind {
-	case "card":
-		return checkLuhn(plain[:len(plain)-1]) == plain[len(plain)-1:]
-	case "iban":
-		return rest97(plain[4:]+plain[:4]) == 1
-	case "pl-pesel":
-		return checkPESEL(plain) == plain[10:]
-	case "us-ssn":
-		return len(plain) == 9
-	case "se-pin":
-		n := strings.NewReplacer("+", "").Replace(plain)
-		n = n[len(n)-10:]
-		return checkLuhn(n[:9]) == n[9:]
-	}
-	return v != ""
-}
-
-// TestPublishedNumbers: values that others publish as examples are valid by the check digits here.
-func TestPublishedNumbers(t *testing.T) {
-	for kind, v := range map[string]string{
-		"card": "4111111111111111", "iban": "GB82 WEST 1234 5698 7654 32", "pl-pesel": "44051401359", "se-pin": "811218-9876",
-	} {
-		if !valid(kind, v) {
-			t.Errorf("%s %s", kind, v)
+func TestNegativesHoldNone(t *testing.T) {
+	t.Parallel()
+	notes := make(map[string]int)
+	for _, s := range negatives() {
+		notes[s.Note]++
+		if found := valuesIn(s.Text); len(found) > 0 || len(s.Want) > 0 || s.Note == "" {
+			t.Errorf("%q (%s) holds %v", s.Text, s.Note, found)
 		}
 	}
-	if valid("card", "4111111111111112") || valid("iban", "GB82 WEST 1234 5698 7654 33") || valid("pl-pesel", "44051401358") {
-		t.Error("a wrong check digit passes")
+	if len(notes) != len(lookalikes) {
+		t.Errorf("%d lookalikes of %d: a name is used twice", len(notes), len(lookalikes))
+	}
+}
+
+func TestNoTextTwiceAndTheSameAgain(t *testing.T) {
+	t.Parallel()
+	seen := make(map[string]bool)
+	all := slices.Concat(positives(), negatives())
+	for _, s := range all {
+		if seen[s.Text] {
+			t.Errorf("%q is there twice", s.Text)
+		}
+		seen[s.Text] = true
+	}
+	for i, s := range slices.Concat(Positives(), Negatives()) {
+		if s.Text != all[i].Text || !slices.Equal(s.Want, all[i].Want) {
+			t.Fatalf("text %d differs at the second call: %q, %q", i, s.Text, all[i].Text)
+		}
 	}
 }
