@@ -241,6 +241,8 @@ type Intent struct {
 	Action json.RawMessage `json:"action,omitempty"` // an Action
 	// Sensitive says what of it is personal or secret; nil if nothing was found.
 	Sensitive *Sensitive `json:"sensitive,omitempty"`
+	// Infers names masks that let it pass only once a person has approved it.
+	Infers []string `json:"infers,omitempty"`
 	// List are the statements that it asks for at once (op "request").
 	List []Listed `json:"list,omitempty"`
 }
@@ -250,8 +252,9 @@ type Listed struct {
 	Text   string          `json:"text"`
 	Opaque bool            `json:"opaque"`
 	Action json.RawMessage `json:"action"` // an Action
-	// Sensitive is as in Intent.
+	// Sensitive and Infers are as in Intent.
 	Sensitive *Sensitive `json:"sensitive,omitempty"`
+	Infers    []string   `json:"infers,omitempty"`
 }
 
 // Usage is what a principal had done over all its sessions, in windows that slide.

@@ -558,10 +558,16 @@ func scriptCount(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: count N TABLE CONDITION")
 	}
 	g := gateOf(ts)
-	out, err := g.server.PSQL(g.database, "SELECT count(*) FROM "+args[1]+" WHERE "+args[2])
-	ts.Check(err)
-	if got := strings.TrimSpace(out); got != args[0] {
-		ts.Fatalf("%s rows, want %s", got, args[0])
+	for until := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) { // the target may be a moment behind
+		out, err := g.server.PSQL(g.database, "SELECT count(*) FROM "+args[1]+" WHERE "+args[2])
+		ts.Check(err)
+		got := strings.TrimSpace(out)
+		if got == args[0] {
+			return
+		}
+		if time.Now().After(until) {
+			ts.Fatalf("%s rows, want %s", got, args[0])
+		}
 	}
 }
 

@@ -67,6 +67,9 @@ type Action struct {
 	// HiddenText are parts of the text, in order, and HiddenParams bound values, that are not shown where requests are read in clear.
 	HiddenText   []HiddenPart
 	HiddenParams []HiddenParam
+	// Infers names the masks whose columns it filters, sorts, groups, joins, compares or computes by, where these masks let it pass only
+	// once a person has approved it.
+	Infers []string
 	// Own names the rule by which the request passes without being decided on, since it concerns the gateway alone; "" otherwise.
 	Own string
 	// Refuse is set by an engine that must refuse the request by name

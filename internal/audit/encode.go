@@ -74,6 +74,21 @@ func appendNumber(dst []byte, name string, n uint64) []byte {
 	return strconv.AppendUint(dst, n, 10)
 }
 
+func appendStrings(dst []byte, name string, list []string) []byte {
+	for i, s := range list {
+		if i == 0 {
+			dst = append(append(append(dst, `,"`...), name...), `":[`...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = AppendString(dst, s)
+	}
+	if len(list) > 0 {
+		dst = append(dst, ']')
+	}
+	return dst
+}
+
 func appendSensitive(dst []byte, s *evidence.Sensitive) []byte {
 	if s == nil {
 		return dst
@@ -129,6 +144,7 @@ func AppendIntent(dst []byte, in *evidence.Intent) []byte {
 		dst = append(dst, in.Action...)
 	}
 	dst = appendSensitive(dst, in.Sensitive)
+	dst = appendStrings(dst, "infers", in.Infers)
 	for i := range in.List {
 		l := &in.List[i]
 		if i == 0 {
@@ -139,7 +155,7 @@ func AppendIntent(dst []byte, in *evidence.Intent) []byte {
 		dst = AppendString(append(dst, `{"text":`...), l.Text)
 		dst = strconv.AppendBool(append(dst, `,"opaque":`...), l.Opaque)
 		dst = append(append(dst, `,"action":`...), l.Action...)
-		dst = append(appendSensitive(dst, l.Sensitive), '}')
+		dst = append(appendStrings(appendSensitive(dst, l.Sensitive), "infers", l.Infers), '}')
 		if i == len(in.List)-1 {
 			dst = append(dst, ']')
 		}

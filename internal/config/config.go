@@ -272,7 +272,7 @@ type Mask struct {
 	Step int `yaml:"step"`
 	// Scope is within which the same value has the same token. Default the mask's name.
 	Scope string `yaml:"scope"`
-	// Inference says what becomes of statements that filter, sort, group, join or compute by the column: "refuse" or "allow".
+	// Inference says what becomes of statements that filter, sort, group, join or compute by the column: "refuse", "hold" (a rule of the policy must hold it) or "allow".
 	// Default refuse.
 	Inference string `yaml:"inference"`
 }

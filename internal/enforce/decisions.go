@@ -26,7 +26,7 @@ type sameRequest struct {
 
 // of returns the decision on an action, from what is kept or by asking decide.
 func (c *decisions) of(policy Policy, p *access.Principal, a *access.Action, decide func() access.Decision) access.Decision {
-	if a.Common == nil || policy.Reads().Each {
+	if a.Common == nil || len(a.Infers) > 0 || policy.Reads().Each {
 		return decide()
 	}
 	key := sameRequest{a.Common, a.Op}

@@ -46,7 +46,8 @@ type Exchange struct {
 	out       stream
 	personal  map[string]uint64 // what was found in the request
 	find      *detect.Set       // looks into what is sent with it, nil for not
-	tail      []byte            // end of what was looked into
+	tail      []byte            // end of what was looked into, up to counted
+	counted   int
 }
 
 // scratch is what an entry is made of before the recorder copies it.
@@ -120,7 +121,7 @@ func (s *Session) Begin(a *access.Action) *Exchange {
 		}
 	}
 	s.find(a, snap)
-	in.Sensitive = sensitiveOf(a)
+	in.Sensitive, in.Infers = sensitiveOf(a), a.Infers
 	x.personal = found(a)
 	if a.Origin == "" {
 		x.find = snap.Detect
@@ -212,6 +213,12 @@ func (s *Session) decide(a *access.Action, p *access.Principal, policy Policy, n
 	})
 	switch d.Verdict {
 	case access.Allow:
+		if len(a.Infers) > 0 && (a.Op != "prepare" || !a.Understood) {
+			return "", &access.DenyError{
+				Code: access.CodeMask, Rule: a.Infers[0], Reason: "it uses a masked column otherwise than by putting it out, for which the mask asks a person, and no rule of the policy holds it",
+				Hint: `A rule with "size(action.infers) > 0" and then: hold lets people rule on such statements.`,
+			}, nil
+		}
 		return d.Rule, nil, nil
 	case access.Hold:
 		if s.gate.desk == nil || len(d.Approvers) == 0 {
@@ -434,7 +441,7 @@ func (x *Exchange) flush(st *stream, kind evidence.Kind) error {
 	st.chunks++
 	var found map[string]uint64
 	if kind == evidence.KindRequest {
-		found = x.look(st.pending)
+		found = x.look(st.pending, len(st.pending) < chunkSize)
 	}
 	var meta [256]byte
 	r, err := x.s.rec.Append(&audit.Event{

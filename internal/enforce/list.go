@@ -32,7 +32,7 @@ func listedOf(a *access.Action) evidence.Listed {
 	if account == nil {
 		account = audit.Account(a)
 	}
-	return evidence.Listed{Text: a.Text, Opaque: !a.Understood, Action: account, Sensitive: sensitiveOf(a)}
+	return evidence.Listed{Text: a.Text, Opaque: !a.Understood, Action: account, Sensitive: sensitiveOf(a), Infers: a.Infers}
 }
 
 // decideList decides on a list as if each of its statements came now. One that is refused refuses all of it; those that are held

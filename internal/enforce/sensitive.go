@@ -122,18 +122,28 @@ func found(a *access.Action) map[string]uint64 {
 	return all
 }
 
-// overlap is how much of what came before is looked at again, so that a value that two chunks share is found, in bytes.
-const overlap = 256
+// Bounds of what is looked at again with the next chunk, so that a value that two chunks share is found, in bytes: always, and where a
+// value may go on.
+const (
+	overlap    = 256
+	maxOverlap = 64 << 10
+)
 
-// look looks for personal and secret values in a chunk of what the agent sends with a request. Callers hold x.mu.
-func (x *Exchange) look(chunk []byte) (found map[string]uint64) {
+// look looks for personal and secret values in a chunk of what the agent sends with a request; last says that no other follows. Callers
+// hold x.mu.
+func (x *Exchange) look(chunk []byte, last bool) (found map[string]uint64) {
 	if x.find == nil {
 		return nil
 	}
-	before := len(x.tail)
+	counted := x.counted // hits that end here or before are
 	text := append(x.tail, chunk...)
+	keep, next := max(0, len(text)-overlap), len(text)
 	for _, h := range x.find.Scan(nil, text) {
-		if h.End <= before { // counted with the chunk that it came in
+		switch {
+		case h.End <= counted:
+			continue
+		case h.End == len(text) && !last && len(text)-h.Start <= maxOverlap: // it may go on: counted with the next one
+			keep, next = min(keep, h.Start), h.Start
 			continue
 		}
 		for _, counts := range []*map[string]uint64{&found, &x.personal} {
@@ -143,6 +153,6 @@ func (x *Exchange) look(chunk []byte) (found map[string]uint64) {
 			(*counts)[h.Kind]++
 		}
 	}
-	x.tail = append([]byte(nil), text[max(0, len(text)-overlap):]...)
+	x.tail, x.counted = append([]byte(nil), text[keep:]...), next-keep
 	return found
 }

@@ -252,6 +252,7 @@ func action(in *evidence.Intent, does *evidence.Action) (*access.Action, error) 
 	a := &access.Action{
 		Op: in.Op, Text: in.Text, Detail: in.Detail, Understood: !in.Opaque, Why: does.Why, HasFilter: does.HasFilter, Fingerprint: does.Fingerprint,
 	}
+	a.Infers = in.Infers
 	if in.Sensitive != nil {
 		a.Found = in.Sensitive.Found
 	}

@@ -60,7 +60,7 @@ func listed(r *evidence.Request) ([]evidence.Request, error) {
 			return nil, errors.New("the recorded list is that of another text")
 		}
 		one, does := *r.Intent, &evidence.Action{}
-		one.Op, one.Text, one.Opaque, one.Action, one.List = "query", l.Text, l.Opaque, l.Action, nil
+		one.Op, one.Text, one.Opaque, one.Action, one.Sensitive, one.Infers, one.List = "query", l.Text, l.Opaque, l.Action, l.Sensitive, l.Infers, nil
 		if err := json.Unmarshal(l.Action, does); err != nil {
 			return nil, fmt.Errorf("statement %d: %w", i+1, err)
 		}

@@ -41,7 +41,9 @@ type Inference string
 // What becomes of them.
 const (
 	Refuse Inference = "refuse"
-	Allow  Inference = "allow"
+	// Hold: they pass once a person has approved them, by a rule of the policy that holds them.
+	Hold  Inference = "hold"
+	Allow Inference = "allow"
 )
 
 // Rule masks columns. It is immutable.
@@ -109,8 +111,8 @@ func (r *Rule) Check() error {
 	default:
 		return fmt.Errorf("the method %q is none of redact, null, partial, hash, tokenize, generalise", r.Method)
 	}
-	if r.Inference != Refuse && r.Inference != Allow {
-		return fmt.Errorf("inference %q is none of refuse, allow", r.Inference)
+	if r.Inference != Refuse && r.Inference != Hold && r.Inference != Allow {
+		return fmt.Errorf("inference %q is none of refuse, hold, allow", r.Inference)
 	}
 	return nil
 }
@@ -225,14 +227,18 @@ func (s *Set) Strictest(columns ...string) *Rule {
 	return rule
 }
 
-// Inference returns what becomes of statements that use columns; one that refuses is enough.
+// Inference returns what becomes of statements that use columns, by the strictest of their rules.
 func (s *Set) Inference(columns ...string) (Inference, *Rule) {
+	out, by := Allow, (*Rule)(nil)
 	for _, c := range columns {
-		if r := s.Rule(c); r == nil {
+		switch r := s.Rule(c); {
+		case r == nil:
 			return Refuse, aside
-		} else if r.Inference != Allow {
+		case r.Inference == Refuse:
 			return Refuse, r
+		case r.Inference == Hold:
+			out, by = Hold, r
 		}
 	}
-	return Allow, nil
+	return out, by
 }

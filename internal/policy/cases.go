@@ -71,8 +71,9 @@ type CaseAction struct {
 	HasFilter   bool            `yaml:"has_filter"`
 	Opaque      bool            `yaml:"opaque"`
 	Fingerprint string          `yaml:"fingerprint"`
-	// PersonalData are the values that detectors would find, by kind, and Parameters the values bound to it; both go with both forms.
+	// PersonalData are the values that detectors would find, by kind, Infers the masks that ask a person, and Parameters the values bound to it; both go with both forms.
 	PersonalData map[string]uint64 `yaml:"personal_data"`
+	Infers       []string          `yaml:"infers"`
 	Parameters   []any             `yaml:"parameters"`
 }
 
@@ -233,7 +234,7 @@ func (c *CaseAction) action(analyse func(string) *access.Action) (*access.Action
 		a = &one
 		a.Op, a.Text = op, c.SQL
 	}
-	a.Found = c.PersonalData
+	a.Found, a.Infers = c.PersonalData, c.Infers
 	for _, p := range c.Parameters {
 		switch p.(type) {
 		case nil, string, []byte:

@@ -76,7 +76,7 @@ func anySizes(path []string) (uint64, bool) {
 		return uint64(len(effectNames)), true
 	case name == "principal.groups", name == "principal.actor":
 		return 1024, true // identity takes no more
-	case name == "action.personal_data":
+	case name == "action.personal_data", name == "action.infers":
 		return 256, true // kinds
 	}
 	return 0, false

@@ -48,8 +48,8 @@ func sampleInput() *Input {
 			Day: access.Counts{Requests: 7, Rows: 8, Bytes: math.MaxUint64},
 		},
 		Action: &access.Action{
-			Found: map[string]uint64{"email": 2},
-			Op:    "query", Text: "UPDATE orders SET n = $1 WHERE id = $2; SELECT lower(name) FROM public.people", Understood: true,
+			Found: map[string]uint64{"email": 2}, Infers: []string{"mails"},
+			Op: "query", Text: "UPDATE orders SET n = $1 WHERE id = $2; SELECT lower(name) FROM public.people", Understood: true,
 			Effects: access.EffectRead | access.EffectWrite, Fingerprint: "18:ab", Parameters: []any{"x", []byte{1, 2}, nil},
 			Statements: []access.Statement{
 				{
@@ -90,7 +90,7 @@ var variableCases = []string{
 	`action.relations == ["orders", "public.people"]`, `action.functions == ["pg_catalog.lower"]`,
 	`action.columns == ["orders.n", "orders.id", "public.people.name"]`,
 	`action.parameters.size() == 3 && action.parameters[0] == "x" && action.parameters[1] == b"\x01\x02" && action.parameters[2] == null`,
-	`action.personal_data["email"] == 2 && !("card" in action.personal_data) && size(action.personal_data) == 1`, `!action.has_filter`, `!action.opaque`, `action.fingerprint == "18:ab"`, `!action.privileged`,
+	`action.infers == ["mails"]`, `action.personal_data["email"] == 2 && !("card" in action.personal_data) && size(action.personal_data) == 1`, `!action.has_filter`, `!action.opaque`, `action.fingerprint == "18:ab"`, `!action.privileged`,
 	`time == timestamp("2026-03-02T10:30:00Z")`, `time.getHours() == 10 && time.getHours("UTC") == 10 && time.getDayOfWeek() == 1`,
 	`time.getHours("Europe/Berlin") == 11 && time.getHours("+02:00") == 12 && time.getMinutes("-03:30") == 0 && time.getHours("-03:30") == 7`,
 	`time.getFullYear("UTC") == 2026 && time.getMonth("UTC") == 2 && time.getDayOfYear("UTC") == 60 && time.getDayOfMonth("UTC") == 1`,

@@ -66,6 +66,7 @@ var variables = []variable{
 	{"action.columns", stringsType, "columns that it refers to, `schema.relation.column` as far as known, `*` for all", (*view).columns},
 	{"action.parameters", cel.ListType(cel.DynType), "the values bound to it: string, bytes or null", (*view).parameters},
 	{"action.personal_data", cel.MapType(cel.StringType, cel.IntType), "personal and secret values in the text and the values bound to it, by [kind](masking.md#kinds), with how many there are; `size(action.personal_data) > 0` asks for any", (*view).personal},
+	{"action.infers", stringsType, "masks with `inference: hold` whose columns it filters, sorts, groups, joins, compares or computes by; without a rule that holds it, it is refused", func(v *view) ref.Val { return list(v.action().Infers) }},
 	{"action.has_filter", cel.BoolType, "every part that changes or removes rows has a condition that depends on the row; where nothing does, every part that reads rows", func(v *view) ref.Val {
 		return types.Bool(v.action().HasFilter)
 	}},

@@ -18,6 +18,8 @@ import (
 type plan struct {
 	// deny refuses the text: nothing proves that no masked value leaves by it.
 	deny *access.DenyError
+	// infers are masks that let the text pass once a person has approved it.
+	infers []string
 	// answers of the text's statements, with what masks their cells.
 	answers []masking
 	// set are the masks. schema is nil where no column is masked and the definitions are not known.
@@ -141,7 +143,7 @@ func (p *plans) make(text string, made func(sqlscan.Name) bool) *plan {
 	out := &plan{set: p.set, schema: p.schema}
 	for i := range answers {
 		a := &answers[i]
-		if deny := p.deny(a); deny != nil && p.set.Columns() {
+		if deny := p.deny(a, out); deny != nil && p.set.Columns() {
 			return &plan{deny: deny}
 		}
 		m := masking{Answer: *a}
@@ -153,14 +155,17 @@ func (p *plans) make(text string, made func(sqlscan.Name) bool) *plan {
 	return out
 }
 
-// deny refuses a statement, nil if it can pass.
-func (p *plans) deny(a *lineage.Answer) *access.DenyError {
+// deny refuses a statement, nil if it can pass; out gets the masks that need a person for that.
+func (p *plans) deny(a *lineage.Answer, out *plan) *access.DenyError {
 	if a.Refuse != "" {
 		return denyMask("masks", a.Refuse)
 	}
 	for _, u := range a.Uses {
-		if inference, rule := p.set.Inference(namesOf(u.Of)...); inference != mask.Allow {
+		switch inference, rule := p.set.Inference(namesOf(u.Of)...); {
+		case inference == mask.Refuse:
 			return denyMask(rule.Name, fmt.Sprintf("it %s %s, which is masked", u.How, u.Of[0]))
+		case inference == mask.Hold && !slices.Contains(out.infers, rule.Name):
+			out.infers = append(out.infers, rule.Name)
 		}
 	}
 	return nil
@@ -247,6 +252,9 @@ func (q *requests) mask(ctx context.Context, a *access.Action, text string, does
 	}
 	if p != nil && p.deny != nil && a.Refuse == nil {
 		a.Refuse = p.deny
+	}
+	if p != nil {
+		a.Infers = p.infers
 	}
 	if deny := p.writtenBack(a, text); deny != nil && a.Refuse == nil {
 		a.Refuse = deny
