@@ -50,6 +50,8 @@ type Builder struct {
 	problems   []Problem
 	claim      *CellClaim // of the verifier, nil if nothing is asked
 	answer     *CellAnswer
+	scan       func(text []byte) (kinds []string) // of the verifier, nil for not
+	residual   []Residual
 }
 
 // Stats are the totals of a range.

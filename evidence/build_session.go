@@ -258,6 +258,7 @@ func (b *Builder) outcome(s *openSession, h *Header, body []byte, leaf string) e
 	if err := b.masking(s, in, h, &v, s.views[h.Exchange<<1], leaf); err != nil {
 		return err
 	}
+	b.residue(s, h, s.views[h.Exchange<<1])
 	if err := b.personal(s, in, h, &v, leaf); err != nil {
 		return err
 	}

@@ -113,3 +113,22 @@ func TestConfirm(t *testing.T) {
 		}
 	}
 }
+
+// TestScan: what is found in answers is listed, by exchange and kind.
+func TestScan(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	pkg := w.pack(t, w.data(t, w.story(t), Scope{}, nil, 0))
+	trust, err := ParseTrust([]byte(w.trust))
+	fatal(t, err)
+	r, err := Verify(strings.NewReader(string(pkg)), int64(len(pkg)), Options{Trust: trust, Scan: func(text []byte) (kinds []string) {
+		if string(text) == "42" {
+			return []string{"answer"}
+		}
+		return nil
+	}})
+	fatal(t, err)
+	if r.Failed() || !r.Scanned || len(r.Residual) != 2 || r.Residual[0] != (Residual{8, ana.id.String(), 1, "answer", 1}) || r.Residual[1].Session != bob.id.String() {
+		t.Errorf("%+v %s", r.Residual, said(r))
+	}
+}

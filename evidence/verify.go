@@ -33,6 +33,9 @@ type Options struct {
 	Limits Limits
 	// Cell asks about one masked cell; the report has the answer.
 	Cell *CellClaim
+	// Scan returns the kinds of values that it finds in a text, one for each; nil looks for none. It is asked about each value of
+	// each disclosed answer, and about each error, notice and piece of COPY data.
+	Scan func(text []byte) (kinds []string)
 }
 
 // Report is what verification found. Each aspect is "ok", "failed", or a
@@ -51,6 +54,18 @@ type Report struct {
 	Summary    *Summary    `json:"summary,omitempty"`
 	// Cell answers Options.Cell.
 	Cell *CellAnswer `json:"cell,omitempty"`
+	// Residual is what Options.Scan found in answers, as agents got them.
+	Residual []Residual `json:"residual,omitempty"`
+	Scanned  bool       `json:"scanned,omitempty"` // Options.Scan was asked
+}
+
+// Residual are values of a kind that an answer holds.
+type Residual struct {
+	Index    uint64 `json:"index"` // of the entry that ends the exchange
+	Session  string `json:"session"`
+	Exchange uint64 `json:"exchange"`
+	Kind     string `json:"kind"`
+	Values   uint64 `json:"values"`
 }
 
 // Failed reports whether the package must not be believed.
@@ -443,8 +458,8 @@ func (s hashSink) Append(name string, piece []byte) error {
 func (v *verifier) entries(tree *Range, manifest map[string]string) error {
 	again := make(hashSink)
 	b := NewBuilder(*v.scope, again)
-	b.claim = v.o.Cell
-	defer func() { v.report.Cell = b.answer }()
+	b.claim, b.scan = v.o.Cell, v.o.Scan
+	defer func() { v.report.Cell, v.report.Residual, v.report.Scanned = b.answer, b.residual, b.scan != nil }()
 	if err := b.Begin(); err != nil {
 		return err
 	}

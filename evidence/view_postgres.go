@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -28,6 +30,8 @@ type answerView struct {
 	nulls   []bool
 	csv     []byte // lines of the snapshot
 	numbers uint64 // of its rows, of the statement at hand
+	scan    func(text []byte) (kinds []string)
+	found   map[string]uint64 // by scan
 }
 
 // statement returns the count of the statement at hand.
@@ -80,6 +84,9 @@ func (b *Builder) rows(s *openSession, exchange uint64, direction string, raw []
 	v := s.views[key]
 	if v == nil {
 		v = &answerView{}
+		if direction == "" && s.body.Origin == "" {
+			v.scan = b.scan
+		}
 		s.views[key] = v
 	}
 	if v.hidden {
@@ -139,6 +146,9 @@ func (v *answerView) append(dst []byte, exchange uint64, direction string, raw [
 			dst = strconv.AppendInt(dst, int64(n), 10)
 			dst = append(dst, "}\n"...)
 			v.statement().uncounted = true
+			if v.scan != nil {
+				v.find("too long to be looked into")
+			}
 			have := min(n, len(data))
 			v.skip = n - have
 			data = data[have:]
@@ -181,6 +191,7 @@ func (v *answerView) frame(dst []byte, exchange uint64, direction string, typ by
 		defer v.line(exchange, body, false) // behind what is found out of the row
 		return v.row(v.begin(dst, exchange, direction), body)
 	case 'd':
+		v.look(body)
 		dst = append(v.begin(dst, exchange, direction), `"copy":`...)
 		return append(appendValue(dst, body, 0), "}\n"...)
 	case 'E', 'N':
@@ -188,12 +199,15 @@ func (v *answerView) frame(dst []byte, exchange uint64, direction string, typ by
 		if typ == 'N' {
 			name = `"notice":{`
 		}
+		v.look(body)
 		dst = append(v.begin(dst, exchange, direction), name...)
 		return append(appendFields(dst, body), "}}\n"...)
 	case 'S', 'A', 'C':
 		names := map[byte]string{'S': `"parameter":`, 'A': `"notification":`, 'C': `"complete":`}
 		if typ == 'C' {
 			v.completes()
+		} else {
+			v.look(body)
 		}
 		if typ == 'A' && len(body) > 4 {
 			body = body[4:]
@@ -267,10 +281,40 @@ func (v *answerView) row(dst, body []byte) []byte {
 		if i < len(v.formats) {
 			format = v.formats[i]
 		}
+		v.look(body[:size])
 		dst = appendValue(dst, body[:size], format)
 		body = body[size:]
 	}
 	return append(dst, "]}\n"...)
+}
+
+// look looks for values that were not masked.
+func (v *answerView) look(text []byte) {
+	if v.scan == nil {
+		return
+	}
+	for _, kind := range v.scan(text) {
+		v.find(kind)
+	}
+}
+
+func (v *answerView) find(kind string) {
+	if v.found == nil {
+		v.found = map[string]uint64{}
+	}
+	v.found[kind]++
+}
+
+// residue notes what look has found in an answer.
+func (b *Builder) residue(s *openSession, h *Header, v *answerView) {
+	if v == nil {
+		return
+	}
+	for _, kind := range slices.Sorted(maps.Keys(v.found)) {
+		if len(b.residual) < maxListed {
+			b.residual = append(b.residual, Residual{h.Index, s.id.String(), h.Exchange, kind, v.found[kind]})
+		}
+	}
 }
 
 // line appends a line of the snapshot: exchange, statement and row from 1, and the cells; a row 0 has the columns' names.

@@ -59,7 +59,7 @@ var may = map[string][]string{
 		"internal/secret", "internal/server", "internal/vfs", "internal/webhook",
 	},
 	"internal/cli": {
-		"evidence", "internal/access", "internal/admin", "internal/app", "internal/approval", "internal/config", "internal/devissuer", "internal/enforce", "internal/engine/postgres", "internal/identity",
+		"evidence", "internal/access", "internal/admin", "internal/app", "internal/approval", "internal/config", "internal/detect", "internal/devissuer", "internal/enforce", "internal/engine/postgres", "internal/identity",
 		"internal/judge", "internal/policy",
 		"internal/secret", "internal/sqlscan", "internal/vfs",
 	},

@@ -140,11 +140,11 @@ func TestVerifyStops(t *testing.T) {
 		}
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	if r, err := verify(ctx, pkg, trust, "", nil); err != nil || !r.Failed() {
+	if r, err := verify(ctx, pkg, trust, "", evidence.Options{}); err != nil || !r.Failed() {
 		t.Errorf("%+v, %v", r, err)
 	}
 	stop()
-	if r, err := verify(ctx, pkg, trust, "", nil); r != nil || err == nil || !strings.Contains(err.Error(), "stopped before") {
+	if r, err := verify(ctx, pkg, trust, "", evidence.Options{}); r != nil || err == nil || !strings.Contains(err.Error(), "stopped before") {
 		t.Errorf("stopped: %+v, %v", r, err)
 	}
 	f := &stopping{ctx, strings.NewReader("x")}

@@ -54,7 +54,7 @@ Exit code 0: it is the value, or the cell was found. 1: it is not, or the packag
 				return usage(errors.New("--statement and --column count from 1"))
 			}
 			claim.Statement, claim.Column = claim.Statement-1, claim.Column-1
-			report, err := verify(cmd.Context(), args[0], trustFile, "", &claim)
+			report, err := verify(cmd.Context(), args[0], trustFile, "", evidence.Options{Cell: &claim})
 			if err != nil {
 				return err
 			}

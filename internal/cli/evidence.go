@@ -15,6 +15,7 @@ import (
 
 	"github.com/gatebook/gatebook/evidence"
 	"github.com/gatebook/gatebook/internal/admin"
+	"github.com/gatebook/gatebook/internal/detect"
 	"github.com/gatebook/gatebook/internal/judge"
 )
 
@@ -121,6 +122,7 @@ func (e *env) export(cmd *cobra.Command, out string, r admin.ExportRequest) (err
 
 func (e *env) verifyCmd() *cobra.Command {
 	var trustFile, previous string
+	var scan bool
 	c := &cobra.Command{
 		Use:   "verify PACKAGE --trust FILE",
 		Short: "Verify an evidence package offline",
@@ -132,10 +134,19 @@ Every request is decided again by the policy text that the log says was in force
 --previous takes a checkpoint that you kept from earlier (gatebook evidence checkpoint): the one check that even somebody
 with root and all keys on the gateway cannot get around.
 
+--scan also looks with the detectors for personal and secret values in everything that agents got, and lists what was not masked.
+
 Exit code 0: verified. 1: must not be believed; the problems say where. 2: verified, with exceptions to look at.`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			report, err := verify(cmd.Context(), args[0], trustFile, previous, nil)
+			var o evidence.Options
+			if scan {
+				var err error
+				if o.Scan, err = scanner(); err != nil {
+					return err
+				}
+			}
+			report, err := verify(cmd.Context(), args[0], trustFile, previous, o)
 			if err != nil {
 				return err
 			}
@@ -155,6 +166,7 @@ Exit code 0: verified. 1: must not be believed; the problems say where. 2: verif
 	}
 	c.Flags().StringVar(&trustFile, "trust", "", "trust file (required)")
 	c.Flags().StringVar(&previous, "previous", "", "file with an earlier checkpoint that you kept")
+	c.Flags().BoolVar(&scan, "scan", false, "list personal and secret values that agents got unmasked")
 	if err := c.MarkFlagRequired("trust"); err != nil {
 		panic(err)
 	}
@@ -162,12 +174,12 @@ Exit code 0: verified. 1: must not be believed; the problems say where. 2: verif
 	return c
 }
 
-func verify(ctx context.Context, path, trustFile, previous string, cell *evidence.CellClaim) (*evidence.Report, error) {
+func verify(ctx context.Context, path, trustFile, previous string, o evidence.Options) (*evidence.Report, error) {
 	text, err := os.ReadFile(trustFile)
 	if err != nil {
 		return nil, err
 	}
-	o := evidence.Options{Judge: judge.Judge{}, Cell: cell}
+	o.Judge = judge.Judge{}
 	if o.Trust, err = evidence.ParseTrust(text); err != nil {
 		return nil, err
 	}
@@ -190,6 +202,22 @@ func verify(ctx context.Context, path, trustFile, previous string, cell *evidenc
 		return nil, errors.New("stopped before the package was verified")
 	}
 	return report, err
+}
+
+// scanner returns what finds the kinds that are built in.
+func scanner() (func([]byte) []string, error) {
+	find, err := detect.New(detect.Options{})
+	if err != nil {
+		return nil, err
+	}
+	var hits []detect.Hit
+	return func(text []byte) (kinds []string) {
+		hits = find.Scan(hits[:0], text)
+		for _, h := range hits {
+			kinds = append(kinds, h.Kind)
+		}
+		return kinds
+	}, nil
 }
 
 // stopping reads no further once its context has ended.
@@ -227,6 +255,12 @@ func (e *env) printReport(name string, r *evidence.Report) {
 	}
 	for _, x := range r.Exceptions {
 		p("exception      [%s] entry %d: %s", x.Code, x.Index, printable(x.What))
+	}
+	if r.Scanned {
+		p("scan:          %s with values that were not masked", plural(len(r.Residual), "answer"))
+	}
+	for _, x := range r.Residual {
+		p("unmasked       [%s] session %s, exchange %d (entry %d): %d", printable(x.Kind), x.Session, x.Exchange, x.Index, x.Values)
 	}
 	switch {
 	case r.Failed():

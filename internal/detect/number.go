@@ -217,13 +217,18 @@ func same(d []byte) bool {
 	return true
 }
 
+// listed reports whether a number with spaces in it stands among other numbers, as in a list of them.
+func (sc *scan) listed(start, end int) bool {
+	return sc.at(start-1) == ' ' && is(sc.at(start-2), isDigit) || sc.at(end) == ' ' && is(sc.at(end+1), isDigit)
+}
+
 // ssn looks for AAA-GG-SSSS.
 func (sc *scan) ssn(start int) int {
 	sep := sc.at(start + 3)
 	if sep != '-' && sep != ' ' {
 		return 0
 	}
-	if end := sc.shape(start, sep, 3, 2, 4); end > 0 && validSSN(sc.plain(start, end)) && sc.hit(usSSN, start, end) {
+	if end := sc.shape(start, sep, 3, 2, 4); end > 0 && (sep != ' ' || !sc.listed(start, end)) && validSSN(sc.plain(start, end)) && sc.hit(usSSN, start, end) {
 		return end
 	}
 	return 0
