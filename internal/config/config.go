@@ -254,6 +254,9 @@ type Mask struct {
 	Columns []string `yaml:"columns"`
 	// Kinds are kinds of values that detectors find wherever no mask by columns is about them, such as email; * for all. A mask has columns or kinds.
 	Kinds []string `yaml:"kinds"`
+	// JSON are paths into columns of json and jsonb, such as contact.email or items.*.name, with * for any member or element: only what stands
+	// there is masked of a column that is selected as it is. Default whole columns.
+	JSON []string `yaml:"json"`
 	// Targets are the names of targets. Default all.
 	Targets []string `yaml:"targets"`
 	// When is the CEL condition under which it applies, over principal, target and session. Default to everybody.

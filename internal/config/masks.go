@@ -54,7 +54,7 @@ func (ld *loader) maskRules() {
 			}
 		}
 		r := mask.Rule{
-			Name: m.Name, Columns: m.Columns, Kinds: m.Kinds, Targets: m.Targets, Method: mask.Method(cmp.Or(m.Method, string(mask.Redact))), KeepFirst: m.KeepFirst, KeepLast: m.KeepLast,
+			Name: m.Name, Columns: m.Columns, Kinds: m.Kinds, JSON: m.JSON, Targets: m.Targets, Method: mask.Method(cmp.Or(m.Method, string(mask.Redact))), KeepFirst: m.KeepFirst, KeepLast: m.KeepLast,
 			KeepDomain: m.KeepDomain, Unit: m.Unit, Step: int64(m.Step), Scope: m.Scope, Inference: mask.Inference(cmp.Or(m.Inference, string(mask.Refuse))),
 		}
 		if c.MaskKey != "" { // which is not read here: some key

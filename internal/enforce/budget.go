@@ -26,6 +26,7 @@ type budget struct {
 	exchanges atomic.Uint64
 	bytes     atomic.Uint64
 	recent    usage // what rules may ask about
+	received  received
 }
 
 // of returns a principal's budget, which lives as long as the gate.

@@ -34,6 +34,7 @@ func (s *Session) find(a *access.Action, snap *Snapshot) {
 			a.HiddenText = append(a.HiddenText, access.HiddenPart{From: h.Start, To: h.End, What: h.Kind})
 		}
 	}
+	s.findReceived(a)
 	if len(a.HiddenText) > 1 {
 		a.HiddenText = ordered(a.HiddenText)
 	}
@@ -153,6 +154,14 @@ func (x *Exchange) look(chunk []byte, last bool) (found map[string]uint64) {
 			(*counts)[h.Kind]++
 		}
 	}
+	x.s.budget.received.receivedIn(chunk, func(kind string) {
+		for _, counts := range []*map[string]uint64{&found, &x.personal} {
+			if *counts == nil {
+				*counts = map[string]uint64{}
+			}
+			(*counts)[kind]++
+		}
+	})
 	x.tail, x.counted = append([]byte(nil), text[keep:]...), next-keep
 	return found
 }

@@ -118,3 +118,74 @@ func decode(t *testing.T, e *audit.Event, into any) {
 		t.Fatal(err, string(e.Meta))
 	}
 }
+
+// TestReceivedSentOn: values that a principal got unmasked are recognised when it sends them on: in a constant, as a parameter, in data; others are not.
+func TestReceivedSentOn(t *testing.T) {
+	t.Parallel()
+	find, err := detect.New(detect.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := memrec.New()
+	g := gate(rec, func(_ *enforce.Target, snap *enforce.Snapshot) { snap.Detect = find })
+	a, b := open(t, g, "a/1h"), open(t, g, "b/1h")
+	a.Received("names", []byte("Anna O'Neill"))
+	a.Received("names", []byte("Bo"))
+	found := func(s *enforce.Session, text, detail, data string) string {
+		action := &access.Action{Op: "query", Text: text}
+		if detail != "" {
+			action.Detail = []byte(detail)
+		}
+		x := s.Begin(action)
+		if x.Denied() != nil {
+			t.Fatal(x.Denied())
+		}
+		if err := x.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := x.Request(t.Context(), []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := x.End(&access.Outcome{Status: access.StatusOK}, nil); err != nil {
+			t.Fatal(err)
+		}
+		var o evidence.Outcome
+		var in evidence.Intent
+		for _, e := range rec.Entries() {
+			switch e.Kind {
+			case evidence.KindIntent:
+				in = evidence.Intent{}
+				decode(t, &e.Event, &in)
+			case evidence.KindOutcome:
+				o = evidence.Outcome{}
+				decode(t, &e.Event, &o)
+			}
+		}
+		return fmt.Sprint(o.PersonalData, " ", in.Shown().Text, string(in.Shown().Detail))
+	}
+	for _, test := range []struct {
+		s                        *enforce.Session
+		text, detail, data, want string
+	}{
+		{a, "INSERT INTO t VALUES ('x', 'Anna O''Neill')", "", "", "map[received:names:1] INSERT INTO t VALUES ('x', [names])"},
+		{a, "SELECT $1", `{"params":["Anna O'Neill"]}`, "", `map[received:names:1] SELECT $1{"params":["[names]"]}`},
+		{a, "COPY t FROM STDIN", "", "1\tAnna O'Neill\n2\tother\n3\t\"Anna O'Neill\"\n", "map[received:names:2] COPY t FROM STDIN"},
+		{a, "SELECT 'Bo', 'Anna', 'unended", "", "", "map[] SELECT 'Bo', 'Anna', 'unended"},
+		{b, "SELECT 'Anna O''Neill'", "", "", "map[] SELECT 'Anna O''Neill'"},
+	} {
+		if got := found(test.s, test.text, test.detail, test.data); got != test.want {
+			t.Errorf("%s: %s", test.text, got)
+		}
+	}
+	for n := range 1 << 17 { // the oldest are forgotten
+		a.Received("names", fmt.Appendf(nil, "value %d", n))
+	}
+	if got := found(a, "SELECT 'Anna O''Neill', 'value 131071', 'value 1'", "", ""); got != "map[received:names:1] SELECT 'Anna O''Neill', [names], 'value 1'" {
+		t.Error(got)
+	}
+	for _, s := range []*enforce.Session{a, b} {
+		if err := s.Close(nil); err != nil {
+			t.Error(err)
+		}
+	}
+}

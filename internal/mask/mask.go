@@ -52,6 +52,9 @@ type Rule struct {
 	// Columns are "schema.table.column", with * for any text within a part. Kinds are those of detectors, whose values are masked
 	// wherever no rule by columns is about them. A rule has one of the two.
 	Columns, Kinds []string
+	// JSON are paths into the columns, such as contact.email or items.*.name: of a JSON column that is put out as it is only what stands there is
+	// masked. None for whole columns.
+	JSON []string
 	// Targets are names of targets; nil for all.
 	Targets   []string
 	Method    Method
@@ -68,6 +71,7 @@ type Rule struct {
 	Key []byte
 
 	patterns []*regexp.Regexp
+	paths    []path
 }
 
 // minKey is the shortest key, in bytes.
@@ -93,6 +97,17 @@ func (r *Rule) Check() error {
 			words[i] = regexp.QuoteMeta(words[i])
 		}
 		r.patterns = append(r.patterns, regexp.MustCompile("^(?s:"+strings.Join(words, "[^.]*")+")$"))
+	}
+	r.paths = nil
+	for _, s := range r.JSON {
+		p, err := parsePath(s)
+		if err != nil {
+			return err
+		}
+		r.paths = append(r.paths, p)
+	}
+	if len(r.JSON) > 0 && len(r.Columns) == 0 {
+		return errors.New("json says where in columns: the mask has none")
 	}
 	switch r.Method {
 	case Redact, Null:

@@ -90,6 +90,18 @@ func isText(typ uint32) bool {
 // Apply returns a value of a type as the rule lets it be seen. plain: it is the column's own value, unchanged; what was made of
 // values is only redacted. A NULL stays one. The result is no part of v.
 func (r *Rule) Apply(v []byte, typ uint32, binaryFormat, plain bool) (out []byte, null bool) {
+	if len(r.paths) > 0 && plain && (typ == typeJSON || typ == typeJSONB) {
+		if typ == typeJSONB && binaryFormat {
+			if len(v) == 0 {
+				return nil, true
+			}
+			if out, null = r.inJSON(v[1:]); null {
+				return nil, true
+			}
+			return append([]byte{1}, out...), false
+		}
+		return r.inJSON(v)
+	}
 	method := r.Method
 	if !plain && method != Null {
 		method = Redact

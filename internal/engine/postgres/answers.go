@@ -369,7 +369,7 @@ func (p *answers) complete(it item, frame []byte) error {
 // bulk handles rows and COPY data, which may be long or many.
 func (p *answers) bulk(ex *exch, typ byte, n int) error {
 	p.unhold(ex)
-	if ex.plan != nil && ex.plan.looks(ex.current()) {
+	if ex.looks() && (typ == 'D' && n <= maxFrame || ex.plan.looks(ex.current())) {
 		if typ != 'D' {
 			return p.maskedCopy(ex, n)
 		}

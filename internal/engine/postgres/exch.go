@@ -42,6 +42,7 @@ type exch struct {
 	formats   []int
 	statement int
 	columns   []column
+	receives  bool // values of them are remembered
 	masking   evidence.Masking
 	copy      *copyMask
 	// cells commits to masked cells; commitments are those that are not recorded yet. session is whose exchange it is.

@@ -308,7 +308,7 @@ func (ex *exch) described(frame []byte) error {
 	if m != nil && m.masked() && !m.Open && n != len(m.cells) {
 		return errWithheld("it has another number of columns than the statement")
 	}
-	ex.columns = make([]column, n)
+	ex.columns, ex.receives = make([]column, n), false
 	for i := range n {
 		_ = c.String()
 		table, number := uint32(c.Int32()), int16(c.Int16()) //nolint:gosec // an object's number, and 16 bits
@@ -326,10 +326,13 @@ func (ex *exch) described(frame []byte) error {
 		}
 		if name, ok := ex.plan.schema.Name(table, number); ok {
 			col.name = name.String()
+			if r := ex.plan.set.Exempt(col.name); r != nil && (m == nil || i >= len(m.cells) || m.cells[i].rule == nil) {
+				col.exempt, ex.receives = r.Name, true
+			}
 		}
 	}
 	if ex.st != nil {
-		ex.st.columns = ex.columns
+		ex.st.columns, ex.st.receives = ex.columns, ex.receives
 	}
 	return nil
 }
@@ -358,7 +361,7 @@ func (ex *exch) begin(n int) {
 	case ex.st != nil && len(ex.st.columns) == n:
 		ex.columns = make([]column, n)
 		for i, c := range ex.st.columns {
-			ex.columns[i] = column{typ: c.typ, name: c.name}
+			ex.columns[i] = column{typ: c.typ, name: c.name, exempt: c.exempt}
 		}
 	default:
 		ex.columns = make([]column, n)
@@ -419,6 +422,9 @@ func (ex *exch) maskCell(m *masking, i int, v []byte, null bool) ([]byte, bool) 
 		v, null = cl.rule.Apply(v, typ, ex.binary(i), cl.plain)
 		col.count(null)
 		return v, null
+	}
+	if col.exempt != "" && (!ex.binary(i) || mask.CarrierOf(col.typ) == mask.Text) {
+		ex.session.Received(col.exempt, v)
 	}
 	if values := ex.plan.set.Values(); values != nil {
 		return ex.maskValues(values, col, v, ex.binary(i))

@@ -16,6 +16,8 @@ import (
 type column struct {
 	typ  uint32 // 0 if the target has not said
 	name string // of the relation's column that it is, "" if it is none
+	// exempt is the mask that names it and is not for the principal, "" for none.
+	exempt string
 	// Cells: all, those with a masked value, those that were masked by NULL, and those that were NULL.
 	seen, masked, nulled, null uint64
 	kinds                      map[string]uint64 // values that detectors found
@@ -30,6 +32,14 @@ func (c *column) count(null bool) {
 	} else {
 		c.masked++
 	}
+}
+
+// looks reports whether the rows of the answer at hand are looked into.
+func (ex *exch) looks() bool {
+	if ex.plan == nil {
+		return false
+	}
+	return ex.plan.looks(ex.current()) || ex.receives || ex.st != nil && ex.st.receives
 }
 
 // settle puts down what was masked of a statement's answer.
@@ -50,7 +60,7 @@ func (ex *exch) settle() {
 			continue
 		}
 		cells := c.seen
-		if !ex.plan.looks(m) {
+		if !ex.looks() {
 			cells = ex.rows
 		}
 		by := ex.bareBy(c)
@@ -77,10 +87,8 @@ func (ex *exch) commit(key, v []byte, null bool) {
 
 // bareBy says why a column was left as it was.
 func (ex *exch) bareBy(c *column) string {
-	if c.name != "" {
-		if r := ex.plan.set.Exempt(c.name); r != nil {
-			return r.Name + ": not for this principal"
-		}
+	if c.exempt != "" {
+		return c.exempt + ": not for this principal"
 	}
 	switch {
 	case ex.plan.set.Values() == nil:

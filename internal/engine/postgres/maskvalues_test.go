@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -150,3 +151,26 @@ type namedMasks struct{ *fixedMasks }
 
 // For implements enforce.Masks.
 func (*namedMasks) For(*access.Request) *mask.Set { return nil }
+
+// TestReceived: who gets a column unmasked that a mask names is known by it when it sends a value of it on, in whatever format it came.
+func TestReceived(t *testing.T) {
+	w := startMasked(t, "masked_received")
+	names := rule(t, mask.Rule{Name: "names", Columns: []string{"public.customers.name"}, Method: mask.Redact})
+	w.masks.mu.Lock()
+	w.masks.set = mask.NewSet(nil, []*mask.Rule{names}, detectors(t))
+	w.masks.mu.Unlock()
+	snap := *w.gate.Snapshot()
+	snap.Masks, snap.Detect = w.masks, detectors(t)
+	w.gate.SetSnapshot(&snap)
+	for n, how := range map[int]string{1: "simple", 2: "text", 3: "binary"} {
+		c := w.agent(t, "masked_received")
+		sent := fmt.Sprintf("INSERT INTO notes VALUES (%d, 'name%d')", n, n)
+		w.ask(t, c, sent, "simple")
+		w.ask(t, c, fmt.Sprintf("SELECT id, name FROM customers WHERE id = %d", n), how)
+		w.ask(t, c, sent, "text")
+		all := w.agents()
+		if before, after := all[len(all)-3].intent, all[len(all)-1].intent; before.Sensitive != nil || after.Sensitive == nil || after.Sensitive.Found["received:names"] != 1 {
+			t.Errorf("%s: before %+v, after %+v", how, before.Sensitive, after.Sensitive)
+		}
+	}
+}

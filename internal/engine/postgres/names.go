@@ -20,7 +20,8 @@ type statement struct {
 	charged int
 	holders int
 	// columns are those of its result, once the target has described them. The answer pump's own.
-	columns []column
+	columns  []column
+	receives bool // some of them are named by masks that are not for the principal
 }
 
 // maxUncharged is the longest text that the memory budget does not count.
