@@ -39,6 +39,8 @@ type Config struct {
 	// Masks hide values of columns from those to whom they apply; of several that are about a column, the first counts.
 	// docs/masking.md is the guide.
 	Masks []Mask `yaml:"masks"`
+	// Labels give columns names by what they hold, for masks; they may stand in a file of their own that is included.
+	Labels []Label `yaml:"labels"`
 	// Detectors find values of your own kinds by regular expressions, for masks by kinds.
 	Detectors []Detector `yaml:"detectors"`
 	// MaskKey is the secret of hashed and tokenised values ("file:PATH" or "env:NAME"), 32 bytes or more. Another key makes others.
@@ -236,6 +238,14 @@ type Rule struct {
 	Approvers *Approvers `yaml:"approvers"`
 }
 
+// Label names columns by what they hold.
+type Label struct {
+	// Name of the label: a-z, 0-9 and -. The same name may come several times.
+	Name string `yaml:"name"`
+	// Columns are "schema.table.column"; * stands for any text within a part.
+	Columns []string `yaml:"columns"`
+}
+
 // Detector finds values of an operator's own kind.
 type Detector struct {
 	// Name of the kind: a-z, 0-9 and -.
@@ -252,6 +262,8 @@ type Mask struct {
 	Name string `yaml:"name"`
 	// Columns are "schema.table.column"; * stands for any text within a part.
 	Columns []string `yaml:"columns"`
+	// Labels are names of labels: the mask is about their columns too.
+	Labels []string `yaml:"labels"`
 	// Kinds are kinds of values that detectors find wherever no mask by columns is about them, such as email; * for all. A mask has columns or kinds.
 	Kinds []string `yaml:"kinds"`
 	// JSON are paths into columns of json and jsonb, such as contact.email or items.*.name, with * for any member or element: only what stands

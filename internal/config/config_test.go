@@ -120,3 +120,36 @@ func TestEmptyIncludeIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestLabels: a mask is about the columns of its labels, wherever these are given; a label that nobody gives is said to be wrong.
+func TestLabels(t *testing.T) {
+	t.Parallel()
+	load := func(t *testing.T, masks, labels string) (*Loaded, error) {
+		t.Helper()
+		dir := t.TempDir()
+		for name, text := range map[string]string{
+			"gatebook.yaml": "version: 1\ndata: ./data\nissuers:\n  - {name: ci, for: agents, url: \"https://issuer.example.com\", audience: gatebook}\nlisteners:\n  - {protocol: postgres, address: \"127.0.0.1:0\"}\ninclude: [labels.yaml]\n" + masks,
+			"labels.yaml":   labels,
+		} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return Load(filepath.Join(dir, "gatebook.yaml"))
+	}
+	l, err := load(t, "masks: [{name: a, columns: [a.b.c], labels: [pii]}]\n", "labels: [{name: pii, columns: [d.e.f]}, {name: other, columns: [x.y.z]}, {name: pii, columns: [g.h.*]}]\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(l.MaskRules[0].Columns, " "); got != "a.b.c d.e.f g.h.*" {
+		t.Error(got)
+	}
+	for want, texts := range map[string][2]string{
+		`there is no label "pi"`: {"masks: [{name: a, labels: [pi]}]\n", "labels: [{name: pii, columns: [d.e.f]}]\n"}, "names no columns": {"masks: [{name: a, labels: [pii]}]\n", "labels: [{name: pii}]\n"},
+		`"d.e" is not schema`: {"masks: [{name: a, labels: [pii]}]\n", "labels: [{name: pii, columns: [d.e]}]\n"},
+	} {
+		if _, err := load(t, texts[0], texts[1]); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

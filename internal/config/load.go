@@ -119,6 +119,7 @@ type loader struct {
 	rules   []source
 	packs   []source
 	masks   []source
+	labels  []source
 }
 
 // included is what an included file may hold.
@@ -128,6 +129,7 @@ type included struct {
 	Rules   []Rule   `yaml:"rules"`
 	Packs   []string `yaml:"packs"`
 	Masks   []Mask   `yaml:"masks"`
+	Labels  []Label  `yaml:"labels"`
 }
 
 // Load reads and validates a configuration. Its error is a Problems, or says
@@ -249,7 +251,7 @@ func parse(f *file, into any) (err error) {
 // include reads the included files; all lists become one.
 func (ld *loader) include() {
 	c := &ld.l.Config
-	ld.found(ld.main, &included{c.Issuers, c.Targets, c.Rules, c.Packs, c.Masks})
+	ld.found(ld.main, &included{c.Issuers, c.Targets, c.Rules, c.Packs, c.Masks, c.Labels})
 	for i, pattern := range c.Include {
 		where := fmt.Sprintf("include[%d]", i)
 		paths, err := ld.glob(fullPattern(ld.l.Dir, pattern))
@@ -287,7 +289,7 @@ func (ld *loader) includeFile(path, where string) {
 	var in included
 	before := len(ld.problems)
 	ld.decode(f, &in)
-	if len(ld.problems) == before && in.Issuers == nil && in.Targets == nil && in.Rules == nil && in.Packs == nil && in.Masks == nil {
+	if len(ld.problems) == before && in.Issuers == nil && in.Targets == nil && in.Rules == nil && in.Packs == nil && in.Masks == nil && in.Labels == nil {
 		// A file that was cut off looks like this, and what it denied would be allowed.
 		ld.problem(source{f, ""}, "", "the file says nothing: it was cut off, or it should not be included (an empty list, rules: [], says so)")
 	}
@@ -297,6 +299,7 @@ func (ld *loader) includeFile(path, where string) {
 	ld.l.Rules = append(ld.l.Rules, in.Rules...)
 	ld.l.Packs = append(ld.l.Packs, in.Packs...)
 	ld.l.Masks = append(ld.l.Masks, in.Masks...)
+	ld.l.Labels = append(ld.l.Labels, in.Labels...)
 }
 
 // found notes where the elements of a file's lists stand.
@@ -311,6 +314,7 @@ func (ld *loader) found(f *file, in *included) {
 	places(&ld.rules, "rules", len(in.Rules))
 	places(&ld.packs, "packs", len(in.Packs))
 	places(&ld.masks, "masks", len(in.Masks))
+	places(&ld.labels, "labels", len(in.Labels))
 }
 
 // problem notes something wrong at a field of an element.

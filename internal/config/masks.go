@@ -53,8 +53,9 @@ func (ld *loader) maskRules() {
 				ld.problem(at, "kinds", "there is no kind %q; there are %s", kind, strings.Join(find.Names(), ", "))
 			}
 		}
+		columns := ld.labelled(at, m)
 		r := mask.Rule{
-			Name: m.Name, Columns: m.Columns, Kinds: m.Kinds, JSON: m.JSON, Targets: m.Targets, Method: mask.Method(cmp.Or(m.Method, string(mask.Redact))), KeepFirst: m.KeepFirst, KeepLast: m.KeepLast,
+			Name: m.Name, Columns: columns, Kinds: m.Kinds, JSON: m.JSON, Targets: m.Targets, Method: mask.Method(cmp.Or(m.Method, string(mask.Redact))), KeepFirst: m.KeepFirst, KeepLast: m.KeepLast,
 			KeepDomain: m.KeepDomain, Unit: m.Unit, Step: int64(m.Step), Scope: m.Scope, Inference: mask.Inference(cmp.Or(m.Inference, string(mask.Refuse))),
 		}
 		if c.MaskKey != "" { // which is not read here: some key
@@ -102,4 +103,26 @@ func (ld *loader) detectors() *detect.Set {
 	}
 	ld.l.Detect = find
 	return find
+}
+
+// labelled are the columns of a mask, with those of its labels.
+func (ld *loader) labelled(at source, m *Mask) []string {
+	columns := slices.Clone(m.Columns)
+	for _, name := range m.Labels {
+		known := false
+		for i, l := range ld.l.Labels {
+			if l.Name != name {
+				continue
+			}
+			known = true
+			if len(l.Columns) == 0 {
+				ld.problem(ld.labels[i], "columns", "the label %q names no columns", name)
+			}
+			columns = append(columns, l.Columns...)
+		}
+		if !known {
+			ld.problem(at, "labels", "there is no label %q", name)
+		}
+	}
+	return columns
 }
