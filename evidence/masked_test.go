@@ -20,6 +20,7 @@ func TestPM16MaskMap(t *testing.T) {
 		says string
 	}{
 		"":                      {func(*Masking, *Outcome) {}, ""},
+		"cut off":               {func(m *Masking, o *Outcome) { o.Status = "unknown"; m.Masked[0].Seen, m.Masked[0].Masked = 99, 97 }, ""},
 		"without commitments":   {func(_ *Masking, o *Outcome) { o.Cells = nil }, ""},
 		"a cell more":           {func(m *Masking, _ *Outcome) { m.Masked[0].Seen++; m.Masked[0].Masked++ }, "4 cells of a column were seen, and the answer has 3 rows"},
 		"a NULL less":           {func(m *Masking, _ *Outcome) { m.Masked[0].Null--; m.Masked[0].Masked++ }, "are NULL, and the answer has 2"},

@@ -146,6 +146,9 @@ func (p *plans) make(text string, made func(sqlscan.Name) bool) *plan {
 		if deny := p.deny(a, out); deny != nil && p.set.Columns() {
 			return &plan{deny: deny}
 		}
+		if p.set.Values() != nil && a.Verb == "COPY" && a.Rows && a.Copy == nil {
+			return &plan{deny: denyMask("masks", "the gateway does not know an option of this COPY, so it cannot look for values in its rows")}
+		}
 		m := masking{Answer: *a}
 		for _, c := range a.Cells {
 			m.cells = append(m.cells, p.cell(&c))
@@ -546,10 +549,8 @@ func hideNotification(frame []byte) []byte {
 
 // replan makes sure that an answer is masked by what is in force now, after a request has waited.
 func (q *requests) replan(ctx context.Context, a *access.Action, old *plan) (*plan, *access.DenyError) {
-	if set := q.r.s.Masks(); old == nil && set == nil || !set.Columns() && (old == nil || !old.set.Columns()) {
-		return q.plan(a.Text, q.understand(ctx, a.Text)), nil
-	}
-	if q.r.db == nil || q.r.db.refresh(ctx, 0) != nil {
+	columns := q.r.s.Masks().Columns() || old != nil && old.set.Columns()
+	if columns && (q.r.db == nil || q.r.db.refresh(ctx, 0) != nil) {
 		return nil, denyMask("masks", "the target's definitions are not known now")
 	}
 	p := q.plan(a.Text, q.understand(ctx, a.Text))

@@ -44,10 +44,14 @@ func (ex *exch) looks() bool {
 
 // settle puts down what was masked of a statement's answer.
 func (ex *exch) settle() {
-	if ex.plan == nil || ex.columns == nil {
+	if ex.plan == nil || len(ex.columns) == 0 {
 		return
 	}
 	m := ex.current()
+	if ex.rows == 0 && ex.columns[0].seen == 0 {
+		ex.columns = nil
+		return
+	}
 	var bare []evidence.BareCells
 	for i := range ex.columns {
 		c := &ex.columns[i]

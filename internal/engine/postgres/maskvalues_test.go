@@ -59,6 +59,14 @@ func TestPM15FoundValues(t *testing.T) {
 			t.Errorf("%s: %s", text, out.String())
 		}
 	}
+	for _, text := range []string{"COPY found TO STDOUT (FORMAT csv, ENCODING 'LATIN1')", "COPY found TO STDOUT (FORMAT csv, FORCE_QUOTE *)"} {
+		var out strings.Builder
+		_, err := c.PgConn().CopyTo(t.Context(), &out, text)
+		w.seen(t, text, out.String())
+		if c.IsClosed() {
+			t.Fatalf("%s: the session has ended: %v", text, err)
+		}
+	}
 	if got := w.ask(t, c, "SELECT id, note, num, net FROM found ORDER BY id", "simple"); got != `["1" "write to [email], or pay with [card]" "4111111111111111" ""]["2" "nothing here" "1" ""]["3" "" "" ""]` {
 		t.Error(got)
 	}
