@@ -32,6 +32,61 @@ const (
 // previewed are settings of the agent's session by which the same condition may find other rows. The target reports them.
 var previewed = []string{"TimeZone", "DateStyle", "IntervalStyle"}
 
+// unaffecting are settings by which no condition finds other rows, or whose value the preview has: those that the target reports, and
+// the search path, since names are looked up in the catalog.
+var unaffecting = map[string]bool{
+	"timezone": true, "datestyle": true, "intervalstyle": true, "search_path": true, "application_name": true, "client_min_messages": true, "statement_timeout": true,
+	"lock_timeout": true, "idle_in_transaction_session_timeout": true, "idle_session_timeout": true, "synchronous_commit": true, "work_mem": true, "gatebook.token": true, "gatebook.request": true,
+}
+
+// isolates reports whether a text may choose what a transaction sees.
+func isolates(text string) bool { return strings.Contains(strings.ToLower(text), "isolation") }
+
+// notes takes down what a request that goes on changes of what the session sees of rows: another connection does not see what a
+// transaction has not committed, nor of what moment it sees the rest.
+func (q *requests) notes(a *access.Action) {
+	q.sets(a)
+	if a.Origin != "" {
+		return
+	}
+	if q.segment != q.seenSegment {
+		q.seenSegment = q.segment
+		q.r.mu.Lock()
+		if len(q.r.queue.all()) == 0 && q.r.tx == 'I' { // nothing is open
+			q.apart = false
+		}
+		q.r.mu.Unlock()
+	}
+	const reads = access.EffectRead | access.EffectTransaction | access.EffectSession
+	if !a.Understood || a.Effects&^reads != 0 || isolates(a.Text) {
+		q.apart = true
+	}
+}
+
+// sets notes what a request that goes on changes of the session's settings.
+func (q *requests) sets(a *access.Action) {
+	if a.Op == "prepare" || a.Op == "bind" || a.Op == "close" || a.Origin != "" || a.Understood && !a.Effects.Has(access.EffectSession|access.EffectExecute) {
+		return
+	}
+	what := ""
+	if !a.Understood || a.Effects.Has(access.EffectExecute) {
+		what = "what it did not say, by code that it ran"
+	}
+	for i := range a.Statements {
+		for _, o := range a.Statements[i].Objects {
+			if o.Kind == "setting" && o.Effects&^access.EffectRead != 0 && !unaffecting[strings.ToLower(o.Name)] {
+				what = o.Name
+			}
+		}
+	}
+	if what == "" {
+		return
+	}
+	q.r.mu.Lock()
+	q.r.otherSetting = what
+	q.r.mu.Unlock()
+}
+
 // preview looks at the effect of a request that is held, on a connection of the gateway's own that can only read, and
 // runs nothing of it but PostgreSQL's own functions that only compute (design section 8).
 func (q *requests) preview(ctx context.Context, a *access.Action, raw []byte) *evidence.Effect {
@@ -51,6 +106,12 @@ func (q *requests) look(ctx context.Context, a *access.Action, raw []byte) (*evi
 	db := q.r.db
 	if db == nil || q.changed {
 		return nil, errNoDefinitions
+	}
+	q.r.mu.Lock()
+	open := q.r.tx != 'I' || q.segment == q.seenSegment
+	q.r.mu.Unlock()
+	if open && q.apart {
+		return nil, errors.New("it stands in a transaction that has changed rows, or sees those of another moment: no other connection sees them so")
 	}
 	ctx, stop := context.WithTimeout(ctx, previewTime)
 	defer stop()
@@ -73,8 +134,23 @@ func (q *requests) look(ctx context.Context, a *access.Action, raw []byte) (*evi
 		"application_name": "gatebook preview", "search_path": "pg_catalog", "default_transaction_read_only": "on",
 		"statement_timeout": strconv.FormatInt(previewTime.Milliseconds(), 10), "lock_timeout": strconv.FormatInt(lockTime.Milliseconds(), 10),
 	}
+	q.r.mu.Lock()
+	other := q.r.otherSetting
 	for _, name := range previewed {
-		if v := q.r.up.param(name); v != "" {
+		v := q.r.up.param(name)
+		if now, ok := q.r.reported[name]; ok {
+			v = now
+		}
+		if v != "" {
+			params[name] = v
+		}
+	}
+	q.r.mu.Unlock()
+	if other != "" {
+		return nil, fmt.Errorf("the session has changed %s, so that the same condition may find other rows for it", other)
+	}
+	for name, v := range q.r.a.params { // what the agent's own connection began with
+		if _, ours := params[name]; !ours {
 			params[name] = v
 		}
 	}

@@ -123,6 +123,65 @@ func shown(e *evidence.Effect) string {
 	return out
 }
 
+// TestAP26SettingsOfTheSession: rows are counted as the agent's own session would find them, or not at all.
+func TestAP26SettingsOfTheSession(t *testing.T) {
+	psql(t, `DROP SCHEMA IF EXISTS set_looked CASCADE; CREATE SCHEMA set_looked; CREATE TABLE set_looked.t (id int PRIMARY KEY, v text); INSERT INTO set_looked.t SELECT n, '' FROM generate_series(1, 9) n;
+		GRANT USAGE ON SCHEMA set_looked TO agent; GRANT ALL ON ALL TABLES IN SCHEMA set_looked TO agent`)
+	w := startPreview(t, access.Approvers{})
+	for _, tt := range []struct {
+		first, condition string
+		want             int64 // -1 for not counted
+	}{
+		{"SET datestyle = 'iso, dmy'", "'01/02/2026'::date = date '2026-02-01'", 9},
+		{"SET datestyle = 'iso, mdy'", "'01/02/2026'::date = date '2026-02-01'", 0},
+		{"SET timezone = 'Asia/Tokyo'", "'2026-01-01 00:00'::timestamptz = '2026-01-01 00:00+09'", 9},
+		{"BEGIN; SET LOCAL timezone = 'Asia/Tokyo'; COMMIT", "'2026-01-01 00:00'::timestamptz = '2026-01-01 00:00+09'", 0},
+		{"SELECT set_config('TimeZone', 'Asia/Tokyo', false)", "'2026-01-01 00:00'::timestamptz = '2026-01-01 00:00+09'", 9},
+		{"SET extra_float_digits = -15", "1.1::float8::text = '1'", -1},
+		{"SET my.tenant = 'x'", "current_setting('my.tenant', true) = 'x'", -1},
+		{"SET bytea_output = escape", "id > 0", -1},
+		{"SET statement_timeout = '5min'", "id > 3", 6},
+	} {
+		c := w.connect("agents")
+		if _, err := c.PgConn().Exec(t.Context(), tt.first).ReadAll(); err != nil {
+			t.Fatal(tt.first, err)
+		}
+		tk, done := w.ask(t, c, "UPDATE set_looked.t SET v = 'x' WHERE "+tt.condition)
+		e := tk.Asked.Bound.Effect
+		if tt.want < 0 && (e == nil || e.Computed || e.Count != nil || !strings.Contains(e.Reason, "has changed")) || tt.want >= 0 && (e == nil || e.Count == nil || *e.Count != tt.want) {
+			t.Errorf("%s; %s: %s, want %d", tt.first, tt.condition, shown(e), tt.want)
+		}
+		w.rule(t, tk, false)
+		<-done
+		_ = c.Close(t.Context())
+	}
+}
+
+// TestAP26InATransaction: rows that nobody else sees are not counted: those of a transaction that has changed some, or that sees those
+// of another moment. A transaction that has only begun, or read, is counted as any other.
+func TestAP26InATransaction(t *testing.T) {
+	psql(t, `DROP SCHEMA IF EXISTS tx_looked CASCADE; CREATE SCHEMA tx_looked; CREATE TABLE tx_looked.t (id int PRIMARY KEY, v text); INSERT INTO tx_looked.t SELECT n, '' FROM generate_series(1, 9) n;
+		GRANT USAGE ON SCHEMA tx_looked TO agent; GRANT ALL ON ALL TABLES IN SCHEMA tx_looked TO agent`)
+	w := startPreview(t, access.Approvers{InTransaction: time.Minute})
+	for first, counted := range map[string]bool{
+		"BEGIN": true, "BEGIN; SELECT * FROM tx_looked.t": true, "BEGIN; INSERT INTO tx_looked.t VALUES (100, '')": false, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1": false,
+		"BEGIN; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE": false, "INSERT INTO tx_looked.t VALUES (200, '') ON CONFLICT DO NOTHING": true, "BEGIN; INSERT INTO tx_looked.t VALUES (300, ''); ROLLBACK": true,
+	} {
+		c := w.connect("agents")
+		if _, err := c.PgConn().Exec(t.Context(), first).ReadAll(); err != nil {
+			t.Fatal(first, err)
+		}
+		tk, done := w.ask(t, c, "UPDATE tx_looked.t SET v = 'x' WHERE id < 5")
+		e := tk.Asked.Bound.Effect
+		if counted && (e == nil || e.Count == nil || *e.Count != 4) || !counted && (e == nil || e.Count != nil || !strings.Contains(e.Reason, "in a transaction")) {
+			t.Errorf("%s: %s", first, shown(e))
+		}
+		w.rule(t, tk, false)
+		<-done
+		_ = c.Close(t.Context())
+	}
+}
+
 // TestPreviewRunsNothing is the attack suite of previews: whatever an agent has made, and wherever it has hidden it, none of it runs
 // before somebody rules. Each hostile object leaves a mark in the server's log when it runs, which also a transaction leaves that can only read and is rolled back.
 func TestPreviewRunsNothing(t *testing.T) {

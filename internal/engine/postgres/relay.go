@@ -46,13 +46,17 @@ type relay struct {
 	statements names[*statement]
 	charged    int // of the memory budget, by their texts
 	portals    names[*portal]
-	copying    *exch  // in copy-in mode
-	tx         byte   // the target's last transaction status
-	name       string // what the agent calls itself
-	firstName  string // what it called itself at first
-	cancelling int    // cancels on the way to the target
-	over       bool   // the answer pump has ended
-	fatal      bool   // the target has said why it ends the connection
+	copying    *exch // in copy-in mode
+	// reported are settings as the target last said; otherSetting is one that the session has changed and the target does not report, ""
+	// for none.
+	reported     map[string]string
+	otherSetting string
+	tx           byte   // the target's last transaction status
+	name         string // what the agent calls itself
+	firstName    string // what it called itself at first
+	cancelling   int    // cancels on the way to the target
+	over         bool   // the answer pump has ended
+	fatal        bool   // the target has said why it ends the connection
 
 	held chan<- string // of the request that waits for people, nil if none does
 	left time.Time     // when a waiting request pump saw that the agent had left

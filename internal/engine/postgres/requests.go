@@ -29,6 +29,9 @@ type requests struct {
 	spare   *group // its buffers, for the next one
 	detail  []byte // for the JSON of a group
 	segment uint64 // counts what ends with a Sync, a Query or a FunctionCall
+	// apart: what the transaction sees of rows may be seen by nobody else. seenSegment is the segment of the last request.
+	apart       bool
+	seenSegment uint64
 
 	// The batch: bytes to forward, what answers are due, and whose intents
 	// must be durable first.
@@ -212,6 +215,9 @@ func (q *requests) begin(ctx context.Context, a *access.Action, raw []byte, item
 		if err := q.notAsked(ctx); err != nil {
 			return err
 		}
+	}
+	if x.Denied() == nil {
+		q.notes(a)
 	}
 	ex := &exch{x: x, silent: a.Origin != "", fields: -1, plan: next.plan, st: next.st, formats: next.formats, session: q.r.s}
 	if deny := x.Denied(); deny != nil {

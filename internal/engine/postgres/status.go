@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/gatebook/gatebook/internal/access"
@@ -18,6 +19,14 @@ func (p *answers) status(frame []byte) error {
 			Reason: name + " was changed; it is pinned to " + want,
 			Hint:   "The session ends because gateway and target would read the same bytes differently.",
 		}
+	}
+	if slices.Contains(previewed, name) {
+		p.r.mu.Lock()
+		if p.r.reported == nil {
+			p.r.reported = map[string]string{}
+		}
+		p.r.reported[name] = value
+		p.r.mu.Unlock()
 	}
 	if values := p.r.s.Masks().Values(); values != nil {
 		value = string(hiddenText(values, []byte(value)))
