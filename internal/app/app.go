@@ -210,6 +210,7 @@ func (a *App) build(ctx context.Context) error {
 	a.book.mu.Unlock()
 	a.book.Admin.Gate = a.gate
 	a.book.Admin.CellKey = cellKey(a.gate)
+	a.book.Admin.Check = func(ctx context.Context) []admin.Finding { return Check(ctx, a.config(), a.book, a.log) }
 	a.book.Admin.Reload = a.Reload
 	a.book.Admin.Desk, a.book.Admin.PersonOf, a.book.Admin.SignedIn = desk, persons{a}.of, a.signedIn
 	a.book.Admin.NewReviewer = newReviewer

@@ -151,6 +151,7 @@ func (k *checker) targets(book *Book, log *slog.Logger) {
 		})
 		driver = postgres.New(engine.Config{Gate: gate, Limits: limits(k.c), Log: log})
 	}
+	known, complete := map[string][]string{}, true
 	for i := range k.c.Targets {
 		t := &k.c.Targets[i]
 		if len(t.Allow) == 0 {
@@ -167,8 +168,31 @@ func (k *checker) targets(book *Book, log *slog.Logger) {
 				k.secretOnly(what, t.Roles[role])
 				continue
 			}
-			detail, err := k.probe(gate, driver, t.Name, role)
+			detail, columns, err := k.probe(gate, driver, t.Name, role)
 			k.add(what, err, detail)
+			if err != nil {
+				complete = false
+			}
+			known[t.Name] = append(known[t.Name], columns...)
+		}
+	}
+	if gate != nil && complete {
+		k.masks(known)
+	}
+}
+
+// masks reports columns of masks that no target has, by the columns of each: such a mask hides nothing.
+func (k *checker) masks(known map[string][]string) {
+	for i := range k.c.MaskRules {
+		r := &k.c.MaskRules[i]
+		var columns []string
+		for target, list := range known {
+			if r.Targets == nil || slices.Contains(r.Targets, target) {
+				columns = append(columns, list...)
+			}
+		}
+		if missing := r.Unmatched(columns); len(missing) > 0 {
+			k.add("mask "+r.Name, fmt.Errorf("no target has a column %s in its default database, so nothing is masked by it", strings.Join(missing, " or ")), "")
 		}
 	}
 }
@@ -185,19 +209,19 @@ func (k *checker) secretOnly(what string, r config.Role) {
 	k.add(what, err, "password can be read")
 }
 
-func (k *checker) probe(gate *enforce.Gate, driver engine.Driver, target, role string) (string, error) {
+func (k *checker) probe(gate *enforce.Gate, driver engine.Driver, target, role string) (detail string, columns []string, err error) {
 	s, err := gate.System(k.ctx, target, role, "probe")
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	p, err := driver.Probe(k.ctx, s)
 	if closeErr := s.Close(err); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	detail := fmt.Sprintf("PostgreSQL %s as %s, ", p.Version, p.User)
+	detail = fmt.Sprintf("PostgreSQL %s as %s, ", p.Version, p.User)
 	if p.TLS == "" {
 		detail += "NO TLS"
 	} else {
@@ -206,7 +230,7 @@ func (k *checker) probe(gate *enforce.Gate, driver engine.Driver, target, role s
 	if len(p.Rights) > 0 {
 		detail += fmt.Sprintf(", note: rights beyond reading and writing: %v", p.Rights)
 	}
-	return detail, nil
+	return detail, p.Columns, nil
 }
 
 // webhooks reads the secrets with which messages are signed. Nothing is sent.

@@ -38,6 +38,8 @@ type Probe struct {
 	TLS     string   // negotiated version and cipher suite, "" without TLS
 	User    string   // as the target sees it
 	Rights  []string // what the role may do beyond reading and writing, such as "superuser"
+	// Columns are those of the database's own tables, "schema.table.column", as far as the role may know of them.
+	Columns []string
 }
 
 // Listener is what an engine must know about where a connection came in.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -140,6 +141,16 @@ func (r *Rule) names(column string) bool {
 		}
 	}
 	return false
+}
+
+// Unmatched returns those of the rule's columns that none of the given columns is.
+func (r *Rule) Unmatched(columns []string) (list []string) {
+	for i, p := range r.patterns {
+		if !slices.ContainsFunc(columns, p.MatchString) {
+			list = append(list, r.Columns[i])
+		}
+	}
+	return list
 }
 
 // Set are the rules in force for somebody at a target, in their order, and those that are not for them. It is safe for concurrent

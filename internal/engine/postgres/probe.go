@@ -11,6 +11,10 @@ import (
 const textRights = `SELECT current_user, rolsuper, rolreplication, rolbypassrls, rolcreaterole, rolcreatedb
  FROM pg_catalog.pg_roles WHERE rolname = current_user`
 
+const textColumns = `SELECT n.nspname || '.' || c.relname || '.' || a.attname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')`
+
 // Probe implements engine.Driver.
 func (d *Driver) Probe(ctx context.Context, s *enforce.Session) (*engine.Probe, error) {
 	ctx, stop := context.WithTimeout(ctx, d.limits.Startup)
@@ -45,6 +49,12 @@ func (d *Driver) Probe(ctx context.Context, s *enforce.Session) (*engine.Probe, 
 				probe.Rights = append(probe.Rights, right)
 			}
 		}
+	}
+	if rows, err = u.ownRows(ctx, s, textColumns, maxFrame); err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		probe.Columns = append(probe.Columns, row[0])
 	}
 	return probe, nil
 }
