@@ -130,6 +130,9 @@ func (w *walk) other(n *pgquery.Node, scan *sqlscan.Statement) {
 				continue
 			}
 			w.touches = true
+			if _, ok := n.GetNode().(*pgquery.Node_ClusterStmt); ok {
+				w.forbid(fmt.Sprintf("it puts the rows of %s into the order of an index, which can be that of a masked column", rel.Name))
+			}
 			if o.Effect.Has(access.EffectSchema) {
 				w.forbid(fmt.Sprintf("it changes the definition of %s, which has masked columns", rel.Name))
 			}

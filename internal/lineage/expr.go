@@ -209,9 +209,13 @@ func (w *walk) knownType(t *pgquery.TypeName) bool { return w.s.cat.OwnType(part
 // call follows the call of a function.
 func (w *walk) call(f *pgquery.FuncCall, sc *scope) value {
 	name := partsOf(f.Funcname)
-	var args Set
-	for _, a := range f.Args {
-		args = args.with(w.eval(a, sc).from)
+	var args, behind Set
+	for i, a := range f.Args {
+		from := w.eval(a, sc).from
+		args = args.with(from)
+		if i > 0 {
+			behind = behind.with(from)
+		}
 	}
 	for _, a := range f.Args {
 		w.hide(a, args)
@@ -234,6 +238,7 @@ func (w *walk) call(f *pgquery.FuncCall, sc *scope) value {
 		return w.computed(args)
 	case counters[name.Name] && !f.AggWithinGroup:
 		return value{plain: true}
+	case (name.Name == "lag" || name.Name == "lead") && len(behind) > 0: // how many rows away decides whether there is one
 	case carriers[name.Name] && !f.AggWithinGroup && !f.FuncVariadic:
 		return value{from: args, carried: true}
 	}
