@@ -368,23 +368,27 @@ type Approvers struct {
 
 // TicketBound is all that a ruling covers. If anything of it were different, the digest would be.
 type TicketBound struct {
-	Ticket     string          `json:"ticket"`
-	Nonce      string          `json:"nonce"` // random
-	Session    string          `json:"session"`
-	Exchange   uint64          `json:"exchange"`
-	Principal  string          `json:"principal"` // "issuer|name"
-	Subject    string          `json:"subject"`
-	Actor      []string        `json:"actor,omitempty"`
-	Target     string          `json:"target"`
-	Address    string          `json:"address"`
-	Role       string          `json:"role"`
-	Database   string          `json:"database,omitempty"`
-	SearchPath string          `json:"search_path,omitempty"`
-	Op         string          `json:"op"`
-	Text       string          `json:"text"`
-	Detail     json.RawMessage `json:"detail,omitempty"` // with the parameters
-	Action     json.RawMessage `json:"action,omitempty"` // an Action
-	Sensitive  *Sensitive      `json:"sensitive,omitempty"`
+	Ticket     string   `json:"ticket"`
+	Nonce      string   `json:"nonce"` // random
+	Session    string   `json:"session"`
+	Exchange   uint64   `json:"exchange"`
+	Principal  string   `json:"principal"` // "issuer|name"
+	Subject    string   `json:"subject"`
+	Actor      []string `json:"actor,omitempty"`
+	Target     string   `json:"target"`
+	Address    string   `json:"address"`
+	Role       string   `json:"role"`
+	Database   string   `json:"database,omitempty"`
+	SearchPath string   `json:"search_path,omitempty"`
+	// Settings are those of the session that it began with or that the target reports, and Altered is one that it has changed besides, whose
+	// value is not known.
+	Settings  map[string]string `json:"settings,omitempty"`
+	Altered   string            `json:"altered,omitempty"`
+	Op        string            `json:"op"`
+	Text      string            `json:"text"`
+	Detail    json.RawMessage   `json:"detail,omitempty"` // with the parameters
+	Action    json.RawMessage   `json:"action,omitempty"` // an Action
+	Sensitive *Sensitive        `json:"sensitive,omitempty"`
 	// List are the statements that are asked for at once, in the order in which they run; Reason is the agent's word for why.
 	List   []Listed `json:"list,omitempty"`
 	Reason string   `json:"reason,omitempty"`

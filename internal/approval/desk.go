@@ -226,7 +226,10 @@ func (d *Desk) Rule(ctx context.Context, id evidence.ID, digest string, r Ruling
 	t.mu.Unlock()
 	switch {
 	case r.Verdict == Deny:
-		t.end(ctx, Open, Denied, "by "+r.Person.Name)
+		if !t.end(ctx, Open, Denied, "by "+r.Person.Name) {
+			t.end(ctx, Approved, Denied, "by "+r.Person.Name)
+		}
+		defer d.refused(ctx, t, r.Person.Name)
 	case met || r.Verdict == BreakGlass:
 		t.turn(Open, Approved, "", func() {})
 	default:
@@ -234,6 +237,30 @@ func (d *Desk) Rule(ctx context.Context, id evidence.ID, digest string, r Ruling
 	}
 	state, _ := t.State()
 	return state, nil
+}
+
+// refused ends what stands of the same request as one that a person has refused: an approval of its twin would let it run.
+func (d *Desk) refused(ctx context.Context, t *Ticket, person string) {
+	if t.Asked.Stands() == 0 {
+		return
+	}
+	same := t.Asked.request()
+	for _, o := range d.List() {
+		if o == t || !o.Standing() || o.Asked.request() != same {
+			continue
+		}
+		go func() { // a ruling on it may be under way, which waits for nobody else's
+			o.ruling.Lock()
+			defer o.ruling.Unlock()
+			if !o.Standing() {
+				return
+			}
+			cause := person + " refused the same request (ticket " + t.ID.String() + ")"
+			if !o.end(ctx, Open, Withdrawn, cause) {
+				o.end(ctx, Approved, Withdrawn, cause)
+			}
+		}()
+	}
 }
 
 // alarm records that a person breaks the glass, and tells the listener once that is durable.
@@ -258,7 +285,7 @@ func (t *Ticket) may(r *Ruling) error {
 	defer t.mu.Unlock()
 	p := &r.Person
 	switch {
-	case t.state != Open:
+	case t.state != Open && (r.Verdict != Deny || t.state != Approved || !t.standing): // what nobody has taken up can still be refused
 		return fmt.Errorf("%w: it is %s", ErrFinal, t.state)
 	case p.Agent || p.Name == "":
 		return ErrAgent

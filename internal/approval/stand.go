@@ -17,9 +17,9 @@ const StateStanding = "standing"
 func (d *Desk) Book(r Recorder) { d.book = r }
 
 // Stands returns how long after a request came its ticket stands although the agent could not wait, 0 if it ends with the wait: all
-// rules that hold must let it stand. A list never does.
+// rules that hold must let it stand. A list never does, nor a request whose session has a setting that is not known.
 func (a *Asked) Stands() (d time.Duration) {
-	if len(a.Bound.List) > 0 {
+	if len(a.Bound.List) > 0 || a.Bound.Altered != "" { // nobody could tell whether another session is as this one
 		return 0
 	}
 	for i, r := range a.Requirements {

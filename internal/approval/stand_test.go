@@ -108,6 +108,8 @@ func TestAP20OnlyTheSameTakesItUp(t *testing.T) {
 		"role":        func(a *Asked) { a.Bound.Role = "other" },
 		"database":    func(a *Asked) { a.Bound.Database = "other" },
 		"path":        func(a *Asked) { a.Bound.SearchPath = "other" },
+		"settings":    func(a *Asked) { a.Bound.Settings = map[string]string{"TimeZone": "Asia/Tokyo"} },
+		"altered":     func(a *Asked) { a.Bound.Altered = "my.x" },
 		"op":          func(a *Asked) { a.Bound.Op = "execute" },
 		"action":      func(a *Asked) { a.Bound.Action = []byte(`{}`) },
 		"config":      func(a *Asked) { a.Bound.Config = "other" },
@@ -213,5 +215,44 @@ func TestAP20StandingEnds(t *testing.T) {
 	d.EndStanding(t.Context(), "", "over")
 	if s, _ := waiting.State(); s != Open {
 		t.Error("one whose agent waits ended")
+	}
+}
+
+// TestAP20ANoHolds: while nobody has taken up an approved ticket another person can refuse it, and a refusal ends what stands of the same
+// request beside it.
+func TestAP20ANoHolds(t *testing.T) {
+	t.Parallel()
+	d, tk, _, book := standing(t, nil)
+	twin := again(&tape{})
+	twin.Bound.Ticket, twin.Bound.Nonce = "", ""
+	o, err := d.Open(t.Context(), *twin)
+	if err != nil || !o.Stand(t.Context(), "the agent left") {
+		t.Fatal(err)
+	}
+	for _, x := range []*Ticket{tk, o} {
+		if s, err := d.Rule(t.Context(), x.ID, x.Digest, Ruling{Person: person("ben", "dba"), Verdict: Approve, At: time.Now()}); err != nil || s != Approved {
+			t.Fatal(s, err)
+		}
+	}
+	if _, err := d.Rule(t.Context(), tk.ID, tk.Digest, Ruling{Person: person("eve", "dba"), Verdict: Approve, At: time.Now()}); !errors.Is(err, ErrFinal) {
+		t.Errorf("approved again: %v", err)
+	}
+	if s, err := d.Rule(t.Context(), tk.ID, tk.Digest, Ruling{Person: person("eve", "dba"), Verdict: Deny, At: time.Now()}); err != nil || s != Denied {
+		t.Fatal(s, err)
+	}
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		if s, _ := o.State(); s == Withdrawn {
+			break
+		}
+		if time.Now().After(end) {
+			s, _ := o.State()
+			t.Fatalf("its twin is %s", s)
+		}
+	}
+	if got, err := d.Resume(t.Context(), again(&tape{})); got != nil || err != nil {
+		t.Errorf("it is taken up all the same: %v %v", got, err)
+	}
+	if got := strings.Join(book.list(), ", "); !strings.Contains(got, "ruling eve deny, ticket-end denied") || !strings.Contains(got, "ticket-end withdrawn") {
+		t.Errorf("the book has %s", got)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -195,6 +196,12 @@ func showTicket(out io.Writer, t *admin.Ticket, b *evidence.TicketBound) {
 	line("target", b.Target+" at "+b.Address)
 	line("role", b.Role)
 	line("database", b.Database)
+	for _, name := range slices.Sorted(maps.Keys(b.Settings)) {
+		line("setting", name+" = "+b.Settings[name])
+	}
+	if b.Altered != "" {
+		line("changed", "the session has also changed "+b.Altered+", to a value that is not known")
+	}
 	var a evidence.Action
 	if json.Unmarshal(b.Action, &a) == nil {
 		line("effects", strings.Join(a.Effects, ", "))

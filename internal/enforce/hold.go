@@ -28,6 +28,9 @@ type Holding struct {
 	InTransaction bool
 	// SearchPath in force at the target, "" if it is not known.
 	SearchPath string
+	// Settings are those of the agent's session at the target as far as they are known, Altered is one that is not, "" for none.
+	Settings map[string]string
+	Altered  string
 	// Notice tells the agent that it waits. An error withdraws the request.
 	Notice func(Waiting) error
 	// Preview looks at what the request would do, without running any of it; nil where there is no way to.
@@ -152,7 +155,7 @@ func (x *Exchange) asked(p *access.Principal, a *access.Action, d *access.Decisi
 	asked := approval.Asked{
 		Bound: evidence.TicketBound{
 			Session: s.ID().String(), Exchange: x.n, Principal: p.ID(), Subject: p.Subject, Actor: p.Actor, Target: s.target.Name,
-			Address: s.target.Address, Role: s.roleKey, Database: s.database, SearchPath: h.SearchPath, Op: a.Op, Text: a.Text, Sensitive: sensitiveOf(a),
+			Address: s.target.Address, Role: s.roleKey, Database: s.database, SearchPath: h.SearchPath, Settings: h.Settings, Altered: h.Altered, Op: a.Op, Text: a.Text, Sensitive: sensitiveOf(a),
 			Detail: json.RawMessage(a.Detail), Action: account, Reason: a.Asked, Config: x.config,
 		},
 		Requirements: d.Approvers, Expires: expires, Recorder: ticketEntries{x},

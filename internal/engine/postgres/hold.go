@@ -43,7 +43,7 @@ func (q *requests) hold(ctx context.Context, x *enforce.Exchange, a *access.Acti
 	h := enforce.Holding{
 		InTransaction: r.tx != 'I' || q.executed, Notice: q.notice,
 		Preview: func(ctx context.Context) *evidence.Effect { return q.preview(ctx, a, raw) },
-		Meaning: q.meaning,
+		Meaning: q.meaning, Settings: q.settings(), Altered: r.altered,
 	}
 	r.mu.Unlock()
 	gone := make(chan string, 1)

@@ -32,10 +32,9 @@ const (
 // previewed are settings of the agent's session by which the same condition may find other rows. The target reports them.
 var previewed = []string{"TimeZone", "DateStyle", "IntervalStyle"}
 
-// unaffecting are settings by which no condition finds other rows, or whose value the preview has: those that the target reports, and
-// the search path, since names are looked up in the catalog.
+// unaffecting are settings by which no condition finds other rows, or whose value is known: those that the target reports.
 var unaffecting = map[string]bool{
-	"timezone": true, "datestyle": true, "intervalstyle": true, "search_path": true, "application_name": true, "client_min_messages": true, "statement_timeout": true,
+	"timezone": true, "datestyle": true, "intervalstyle": true, "application_name": true, "client_min_messages": true, "statement_timeout": true,
 	"lock_timeout": true, "idle_in_transaction_session_timeout": true, "idle_session_timeout": true, "synchronous_commit": true, "work_mem": true, "gatebook.token": true, "gatebook.request": true,
 }
 
@@ -63,6 +62,27 @@ func (q *requests) notes(a *access.Action) {
 	}
 }
 
+// settings are those of the session that are known. Callers hold q.r.mu.
+func (q *requests) settings() map[string]string {
+	all := map[string]string{}
+	for name, v := range q.r.a.params {
+		if name != "application_name" {
+			all[name] = v
+		}
+	}
+	for _, name := range previewed {
+		v := q.r.up.param(name)
+		if now, ok := q.r.reported[name]; ok {
+			v = now
+		}
+		if v != "" {
+			delete(all, strings.ToLower(name))
+			all[name] = v
+		}
+	}
+	return all
+}
+
 // sets notes what a request that goes on changes of the session's settings.
 func (q *requests) sets(a *access.Action) {
 	if a.Op == "prepare" || a.Op == "bind" || a.Op == "close" || a.Origin != "" || a.Understood && !a.Effects.Has(access.EffectSession|access.EffectExecute) {
@@ -74,7 +94,7 @@ func (q *requests) sets(a *access.Action) {
 	}
 	for i := range a.Statements {
 		for _, o := range a.Statements[i].Objects {
-			if o.Kind == "setting" && o.Effects&^access.EffectRead != 0 && !unaffecting[strings.ToLower(o.Name)] {
+			if o.Kind == "setting" && o.Effects&^access.EffectRead != 0 && !unaffecting[strings.ToLower(o.Name)] && (what == "" || what == "search_path") {
 				what = o.Name
 			}
 		}
@@ -83,7 +103,10 @@ func (q *requests) sets(a *access.Action) {
 		return
 	}
 	q.r.mu.Lock()
-	q.r.otherSetting = what
+	q.r.altered = what
+	if what != "search_path" {
+		q.r.otherSetting = what
+	}
 	q.r.mu.Unlock()
 }
 
@@ -118,11 +141,11 @@ func (q *requests) look(ctx context.Context, a *access.Action, raw []byte) (*evi
 	if err := db.refresh(ctx, 0); err != nil {
 		return nil, errNoDefinitions
 	}
-	known := db.known.Load()
-	if known == nil {
+	definitions := db.known.Load()
+	if definitions == nil {
 		return nil, errNoDefinitions
 	}
-	p, err := known.catalog.Preview(a.Text)
+	p, err := definitions.catalog.Preview(a.Text)
 	if err != nil {
 		return nil, err
 	}
@@ -136,20 +159,12 @@ func (q *requests) look(ctx context.Context, a *access.Action, raw []byte) (*evi
 	}
 	q.r.mu.Lock()
 	other := q.r.otherSetting
-	for _, name := range previewed {
-		v := q.r.up.param(name)
-		if now, ok := q.r.reported[name]; ok {
-			v = now
-		}
-		if v != "" {
-			params[name] = v
-		}
-	}
+	known := q.settings()
 	q.r.mu.Unlock()
 	if other != "" {
 		return nil, fmt.Errorf("the session has changed %s, so that the same condition may find other rows for it", other)
 	}
-	for name, v := range q.r.a.params { // what the agent's own connection began with
+	for name, v := range known {
 		if _, ours := params[name]; !ours {
 			params[name] = v
 		}

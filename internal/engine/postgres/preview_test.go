@@ -151,6 +151,9 @@ func TestAP26SettingsOfTheSession(t *testing.T) {
 		if tt.want < 0 && (e == nil || e.Computed || e.Count != nil || !strings.Contains(e.Reason, "has changed")) || tt.want >= 0 && (e == nil || e.Count == nil || *e.Count != tt.want) {
 			t.Errorf("%s; %s: %s, want %d", tt.first, tt.condition, shown(e), tt.want)
 		}
+		if strings.Contains(tt.first, "extra_float") && tk.Asked.Bound.Altered != "extra_float_digits" || strings.HasPrefix(tt.first, "SET timezone") && tk.Asked.Bound.Settings["TimeZone"] != "Asia/Tokyo" {
+			t.Errorf("%s: the ticket says %v and %q", tt.first, tk.Asked.Bound.Settings, tk.Asked.Bound.Altered)
+		}
 		w.rule(t, tk, false)
 		<-done
 		_ = c.Close(t.Context())

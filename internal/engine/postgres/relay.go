@@ -51,6 +51,7 @@ type relay struct {
 	// for none.
 	reported     map[string]string
 	otherSetting string
+	altered      string // the same, or the search path
 	tx           byte   // the target's last transaction status
 	name         string // what the agent calls itself
 	firstName    string // what it called itself at first
